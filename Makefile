@@ -1,0 +1,75 @@
+# Targets for people and for continuous integration. `make demo` and `make test` need nothing but Go, git and root.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+export CGO_ENABLED = 0
+
+# How much of the long proofs runs in `make test`, and in their own targets.
+SIM_HOURS      ?= 80
+SIM_HOURS_LONG ?= 2000
+FUZZ_TIME      ?= 5s
+FUZZ_TIME_LONG ?= 10m
+
+.PHONY: all build demo test unit race lint fuzz fuzz-short sim sim-short integ vm interop tools man clean
+
+all: build
+
+build:
+	go build $(GOFLAGS_BUILD) -o bin/ ./cmd/...
+
+# The main job, played in network namespaces: three nodes, a client, failures, and who owned the virtual IP.
+demo: build
+	bin/hactl demo
+
+# Everything that proves the project, the short slice of each long proof included.
+test: tools build lint unit race fuzz-short sim-short integ interop
+
+# Debian packages that the tests run against, and nothing else.
+tools:
+	tools/install
+
+unit:
+	go test ./...
+
+race:
+	CGO_ENABLED=1 go test -race -short ./...
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt would change these files"; exit 1; }
+	go vet ./...
+	go vet -tags integ,interop ./...
+	go tool -modfile=tools/go.mod staticcheck ./...
+
+# Every fuzz target for a while.
+fuzz:
+	FUZZ_TIME=$(FUZZ_TIME_LONG) tools/fuzz
+
+fuzz-short:
+	FUZZ_TIME=$(FUZZ_TIME) tools/fuzz
+
+# The simulated cluster. SEED=n replays one seed.
+sim:
+	go test ./internal/agent/sim -run 'TestNeverTwoOwners|TestCanariesAreCaught' -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.canaries=$(SIM_HOURS_LONG) $(if $(SEED),-sim.seed=$(SEED))
+
+sim-short:
+	go test ./internal/agent/sim -run 'TestNeverTwoOwners|TestCanariesAreCaught' -count=1 -timeout 30m -v -sim.hours=$(SIM_HOURS)
+
+# Real daemons in network namespaces, with an outside observer. Needs root; what needs stock keepalived, or a kernel in qemu,
+# needs `make tools`.
+INTEG_PACKAGES = $(sort $(dir $(shell find . -name '*_integ_test.go')))
+integ: build
+	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -p 1 -timeout 30m -skip WallClock $(INTEG_PACKAGES)
+
+# What may not be done to this machine: steps of the wall clock, in a virtual machine (qemu without acceleration is slow).
+vm: build
+	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -timeout 30m -v -run WallClock ./internal/integ
+
+# Stock keepalived and FRR as strangers on the same LAN. Needs root and `make tools`.
+interop: build
+	HAD_BIN=$(CURDIR)/bin go test -tags interop -count=1 -p 1 -timeout 20m -v ./internal/interop
+
+man:
+	go run ./internal/control/cli/gendoc docs/man
+
+clean:
+	rm -rf bin build

@@ -1,0 +1,340 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/hactl/had/cluster/transport"
+)
+
+// Gossip's times. Nothing is decided by it, so they are gentle; a member that is missing is invited again and again,
+// because memberlist never heals a partition by itself.
+const (
+	gossipProbe      = time.Second
+	gossipInterval   = 400 * time.Millisecond
+	gossipPushPull   = 10 * time.Second
+	gossipRejoin     = 3 * time.Second
+	gossipTCPTimeout = 2 * time.Second
+	gossipLeave      = 500 * time.Millisecond
+	gossipReclaim    = 10 * time.Second
+	// gossipPacket is the largest standing that is spread in a packet of its own; a larger one waits for the next
+	// exchange of whole states.
+	gossipPacket = 1000
+	// maxGossipState bounds what is read of another member's state.
+	maxGossipState = 1 << 20
+)
+
+// gossipSeams are where tests reach in.
+type gossipSeams struct {
+	rejoin time.Duration
+	probe  time.Duration
+	wrap   func(memberlist.NodeAwareTransport) memberlist.NodeAwareTransport
+}
+
+// gossip is this member's part in memberlist. Its callbacks run in memberlist's packet loop and never block.
+type gossip struct {
+	c     *Cluster
+	log   *slog.Logger
+	list  *memberlist.Memberlist
+	queue *memberlist.TransmitLimitedQueue
+
+	mu        sync.Mutex
+	mine      standing
+	standings map[string]received // of others, by node
+	left      bool
+}
+
+// standing is what a member says of itself. Among those of one node the newest is the one with the larger run, then
+// with the larger serial.
+type standing struct {
+	Node   string
+	Member MemberID
+	Run    uint64
+	Serial uint64
+	Data   []byte
+}
+
+func (s standing) newer(t standing) bool {
+	return s.Run > t.Run || s.Run == t.Run && s.Serial > t.Serial || s.Member != t.Member && s.Run >= t.Run
+}
+
+type received struct {
+	standing
+	at time.Time
+}
+
+func openGossip(c *Cluster) (*gossip, error) {
+	g := &gossip{c: c, log: c.log, standings: map[string]received{}}
+	g.mine = standing{Node: c.cfg.Node, Member: c.self, Run: c.dir.Record().Run}
+	key, err := transport.DeriveKey(c.cfg.Key, "gossip", 32)
+	if err != nil {
+		return nil, err
+	}
+	logger := newLibraryLog(c.log, "memberlist").StandardLogger(nil)
+	address := netip.AddrPortFrom(c.cfg.Self.Address, uint16(c.cfg.Port+1))
+	network, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
+		BindAddrs: []string{address.Addr().String()}, BindPort: int(address.Port()), Logger: logger,
+	})
+	if err != nil {
+		return nil, &ListenError{Purpose: "gossip", Network: "tcp and udp", Address: address, Err: err}
+	}
+	var door memberlist.NodeAwareTransport = network
+	if wrap := c.cfg.seams.gossip.wrap; wrap != nil {
+		door = wrap(door)
+	}
+	config := memberlist.DefaultLANConfig()
+	config.Name = c.cfg.Node
+	config.Transport = door
+	config.Label = c.cfg.Name
+	config.BindAddr, config.BindPort = address.Addr().String(), int(address.Port())
+	config.AdvertiseAddr, config.AdvertisePort = config.BindAddr, config.BindPort
+	config.SecretKey = key
+	config.Delegate, config.Events = g, g
+	config.Logger = logger
+	config.ProbeInterval, config.ProbeTimeout = gossipProbe, gossipProbe/2
+	if d := c.cfg.seams.gossip.probe; d > 0 {
+		config.ProbeInterval, config.ProbeTimeout = d, d/2
+	}
+	config.PushPullInterval = gossipPushPull
+	config.GossipInterval = gossipInterval
+	config.EnableCompression = false
+	config.TCPTimeout = gossipTCPTimeout
+	config.DeadNodeReclaimTime = gossipReclaim
+	config.RequireNodeNames = true
+	config.HandoffQueueDepth = 256
+	for _, p := range c.cfg.Peers {
+		a := p.Address.Unmap()
+		config.CIDRsAllowed = append(config.CIDRsAllowed, net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())})
+	}
+	g.queue = &memberlist.TransmitLimitedQueue{NumNodes: func() int { return len(c.cfg.Peers) }, RetransmitMult: 2}
+	if g.list, err = memberlist.Create(config); err != nil {
+		return nil, errors.Join(fmt.Errorf("start gossip: %w", err), network.Shutdown())
+	}
+	return g, nil
+}
+
+// run invites whoever is missing until ctx ends.
+func (g *gossip) run(ctx context.Context) {
+	every := gossipRejoin
+	if d := g.c.cfg.seams.gossip.rejoin; d > 0 {
+		every = d
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		g.mu.Lock()
+		left, mine := g.left, g.mine
+		g.mu.Unlock()
+		if left {
+			return
+		}
+		if mine.Serial > 0 {
+			g.spread(mine) // packets get lost
+		}
+		if missing := g.missing(); len(missing) > 0 {
+			if _, err := g.list.Join(missing); err != nil {
+				g.log.Debug("gossip does not reach everybody", "missing", fmt.Sprint(missing), "err", err)
+			}
+		}
+		timer.Reset(every)
+	}
+}
+
+// missing returns the addresses of the configured peers that are not alive. Dead members are not talked to by
+// memberlist, so they would stay dead.
+func (g *gossip) missing() []string {
+	alive := map[string]bool{}
+	for _, n := range g.list.Members() {
+		alive[n.Name] = true
+	}
+	var missing []string
+	for _, name := range g.c.names {
+		if !alive[name] {
+			address := netip.AddrPortFrom(g.c.peers[name].Address, uint16(g.c.cfg.Port+1))
+			missing = append(missing, name+"/"+address.String())
+		}
+	}
+	return missing
+}
+
+// state is how gossip sees a node.
+func (g *gossip) state(node string) string {
+	for _, n := range g.list.Members() {
+		if n.Name != node {
+			continue
+		}
+		switch n.State {
+		case memberlist.StateAlive:
+			return "alive"
+		case memberlist.StateSuspect:
+			return "suspect"
+		}
+	}
+	return "missing"
+}
+
+func (g *gossip) setStanding(b []byte) {
+	g.mu.Lock()
+	g.mine.Serial++
+	g.mine.Data = slices.Clone(b)
+	mine := g.mine
+	g.mu.Unlock()
+	g.spread(mine)
+}
+
+// spread sends a standing to the others in packets.
+func (g *gossip) spread(s standing) {
+	if len(s.Data) > gossipPacket {
+		return
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		g.log.Error("standing cannot be encoded", "err", err)
+		return
+	}
+	g.queue.QueueBroadcast(&broadcast{node: s.Node, message: b})
+}
+
+func (g *gossip) all() map[string]Standing {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := map[string]Standing{}
+	if g.mine.Serial > 0 {
+		all[g.mine.Node] = Standing{Member: g.mine.Member, Data: slices.Clone(g.mine.Data)}
+	}
+	for node, r := range g.standings {
+		all[node] = Standing{Member: r.Member, Data: slices.Clone(r.Data), Age: time.Since(r.at)}
+	}
+	return all
+}
+
+// take notes what another member says of itself, and tells whether it is news.
+func (g *gossip) take(s standing) bool {
+	if _, configured := g.c.peers[s.Node]; !configured || s.Member.Node() != s.Node || len(s.Data) > MaxStanding {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old, known := g.standings[s.Node]
+	if known && !s.newer(old.standing) {
+		return false
+	}
+	g.standings[s.Node] = received{s, time.Now()}
+	return true
+}
+
+func (g *gossip) leave() {
+	g.mu.Lock()
+	left := g.left
+	g.left = true
+	g.mu.Unlock()
+	if left {
+		return
+	}
+	if err := g.list.Leave(gossipLeave); err != nil {
+		g.log.Debug("gossip was left without everybody knowing", "err", err)
+	}
+}
+
+func (g *gossip) close() {
+	if err := g.list.Shutdown(); err != nil {
+		g.log.Debug("gossip ended", "err", err)
+	}
+}
+
+// NodeMeta implements memberlist.Delegate.
+func (g *gossip) NodeMeta(limit int) []byte {
+	return []byte(g.c.self)[:min(limit, len(g.c.self))]
+}
+
+// NotifyMsg implements memberlist.Delegate.
+func (g *gossip) NotifyMsg(b []byte) {
+	var s standing
+	if json.Unmarshal(b, &s) == nil && g.take(s) {
+		g.spread(s)
+	}
+}
+
+// GetBroadcasts implements memberlist.Delegate.
+func (g *gossip) GetBroadcasts(overhead, limit int) [][]byte {
+	return g.queue.GetBroadcasts(overhead, limit)
+}
+
+// LocalState implements memberlist.Delegate.
+func (g *gossip) LocalState(bool) []byte {
+	g.mu.Lock()
+	var all []standing
+	if g.mine.Serial > 0 {
+		all = append(all, g.mine)
+	}
+	for _, r := range g.standings {
+		all = append(all, r.standing)
+	}
+	g.mu.Unlock()
+	b, err := json.Marshal(all)
+	if err != nil {
+		g.log.Error("standings cannot be encoded", "err", err)
+		return nil
+	}
+	return b
+}
+
+// MergeRemoteState implements memberlist.Delegate.
+func (g *gossip) MergeRemoteState(b []byte, _ bool) {
+	var all []standing
+	if len(b) > maxGossipState || json.Unmarshal(b, &all) != nil {
+		return
+	}
+	for _, s := range all {
+		g.take(s)
+	}
+}
+
+// NotifyJoin implements memberlist.EventDelegate.
+func (g *gossip) NotifyJoin(n *memberlist.Node) {
+	g.log.Debug("gossip: member is there", "peer", n.Name, "address", n.Address())
+}
+
+// NotifyLeave implements memberlist.EventDelegate.
+func (g *gossip) NotifyLeave(n *memberlist.Node) {
+	g.log.Debug("gossip: member is gone", "peer", n.Name, "address", n.Address())
+}
+
+// NotifyUpdate implements memberlist.EventDelegate.
+func (g *gossip) NotifyUpdate(*memberlist.Node) {}
+
+// broadcast is a standing on its way. A newer one of the same node replaces it.
+type broadcast struct {
+	node    string
+	message []byte
+}
+
+// Invalidates implements memberlist.Broadcast.
+func (b *broadcast) Invalidates(other memberlist.Broadcast) bool {
+	o, ok := other.(*broadcast)
+	return ok && o.node == b.node
+}
+
+// Name implements memberlist.NamedBroadcast: at most one broadcast of a name is in the queue.
+func (b *broadcast) Name() string { return b.node }
+
+// Message implements memberlist.Broadcast.
+func (b *broadcast) Message() []byte { return b.message }
+
+// Finished implements memberlist.Broadcast.
+func (b *broadcast) Finished() {}

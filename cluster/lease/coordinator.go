@@ -1,0 +1,465 @@
+package lease
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hactl/had/fsm"
+	"github.com/hactl/had/internal/clock"
+)
+
+// coordinator is what the Raft leader does for claims, handovers and releases. It may be wrong about being the leader:
+// then what it proposes does not commit, and nothing has happened. All of it is lost with the leadership, and nothing
+// of it is missed: claimants, resigning owners and releasing owners ask again.
+type coordinator struct {
+	leading   bool
+	clearings map[string]*clearing  // by group
+	releasing map[string]*releasing // by group
+	searches  map[string]*search    // by group
+	proposals map[uint64]func(clock.Time, *Node, fsm.Result, error)
+	round     uint64
+}
+
+func newCoordinator() coordinator {
+	return coordinator{
+		clearings: map[string]*clearing{}, releasing: map[string]*releasing{}, searches: map[string]*search{},
+		proposals: map[uint64]func(clock.Time, *Node, fsm.Result, error){},
+	}
+}
+
+func (c *coordinator) setLeading(leading bool) {
+	round := c.round // answers to an earlier leadership's rounds must not count
+	*c = newCoordinator()
+	c.leading, c.round = leading, round
+}
+
+// step is how far a claim has come.
+type step int
+
+const (
+	probing      step = iota + 1 // would a majority clear? (C2)
+	clearingNow                  // a majority is asked to clear
+	granting                     // Grant is proposed
+	transferring                 // Transfer is proposed
+	yielding                     // Transfer is committed: the owner is asked to yield
+)
+
+// clearing is one claim on its way to a grant. Rounds of clearance count only while they are young (H8).
+type clearing struct {
+	claim    Claim
+	from     Member
+	fromLife Life
+	step     step
+	epoch    Epoch
+	round    uint64
+	sentAt   clock.Time
+	answers  map[Member]clearAnswer
+	attempts int
+	wakeAt   clock.Time // when the step is over, or to be repeated
+
+	yield Yield // while yielding
+	owner Member
+}
+
+type clearAnswer struct {
+	life  Life
+	reply ClearReply
+}
+
+// releasing is a Release that is proposed. It is proposed again if nothing is heard of it until then.
+type releasing struct {
+	epoch Epoch
+	until clock.Time
+}
+
+// search looks for a director that takes a group over: one candidate after the other is invited.
+type search struct {
+	owner      Member
+	epoch      Epoch
+	reason     string
+	candidates []Member // still to be invited
+	inviteAt   clock.Time
+}
+
+const clearAttempts = 4 // epochs tried before the claimant is asked to come again
+
+func (c *coordinator) deadline() clock.Time {
+	var at clock.Time
+	for _, p := range c.clearings {
+		at = clock.Earliest(at, p.wakeAt)
+	}
+	for _, s := range c.searches {
+		at = clock.Earliest(at, s.inviteAt)
+	}
+	return at
+}
+
+func (n *Node) clearWindow() time.Duration { return n.cfg.Duration / 4 } // H8
+
+// onClaim begins to clear a group for a director.
+func (n *Node) onClaim(now clock.Time, from Member, life Life, claim Claim) {
+	answer := func(reply ClaimReply) { n.answerClaim(from, life, claim, reply) }
+	refuse := func(reason string, left time.Duration) { answer(ClaimReply{Refused: reason, Left: left}) }
+	c := &n.coordinator
+	switch {
+	case !c.leading:
+		return // the claimant asks again, whoever leads by then
+	case !claim.Kind.Valid():
+		refuse(fmt.Sprintf("the leader does not know claims of kind %q", claim.Kind), n.cfg.Duration)
+		return
+	case n.log.InMaintenance(from.Node()):
+		refuse("the node is in maintenance", n.cfg.Duration)
+		return
+	}
+	if g, ok := n.log.Grant(claim.Group); ok && g.Member == from {
+		switch {
+		case Life(g.Life) == life && g.ClaimID == claim.ID:
+			answer(ClaimReply{Epoch: Epoch(g.Epoch)}) // its answer was lost
+			return
+		case Life(g.Life) == life && g.ClaimID > claim.ID:
+			return // it has been on its way for long: another grant would end the one that is in use
+		case Life(g.Life) != life && n.log.Released(claim.Group) < g.Epoch:
+			// A new life releases what earlier ones held before it claims; an old one claims no more.
+			refuse("another life of the process holds it", n.resendEvery())
+			return
+		}
+	}
+	if p := c.clearings[claim.Group]; p != nil {
+		if p.from == from && p.fromLife == life && p.claim.ID >= claim.ID {
+			return // under way, or a newer one is
+		}
+		if p.step >= granting || p.from != from {
+			refuse(fmt.Sprintf("a claim of %s is being served", p.from.Node()), n.resendEvery())
+			return
+		}
+	}
+	p := &clearing{claim: claim, from: from, fromLife: life}
+	c.clearings[claim.Group] = p
+	n.ask(now, p, probing)
+}
+
+// answerClaim answers the life that has claimed: the ids of claims say nothing to another one.
+func (n *Node) answerClaim(to Member, life Life, claim Claim, reply ClaimReply) {
+	reply.Group, reply.ID = claim.Group, claim.ID
+	n.send(to, Message{ToLife: life, ClaimReply: &reply})
+}
+
+// ask sends a round to all voters.
+func (n *Node) ask(now clock.Time, p *clearing, s step) {
+	c := &n.coordinator
+	c.round++
+	p.step, p.round, p.sentAt, p.wakeAt = s, c.round, now, now.Add(n.clearWindow())
+	p.answers = map[Member]clearAnswer{}
+	for _, m := range n.voters() {
+		n.send(m, Message{Clear: &Clear{
+			Group: p.claim.Group, Epoch: p.epoch, Member: p.from, Round: p.round,
+			Configuration: n.latest.Index, Promise: p.claim.Promise, Probe: s == probing,
+		}})
+	}
+}
+
+// onClearReply counts a voter's answer.
+func (n *Node) onClearReply(now clock.Time, from Member, life Life, reply ClearReply) {
+	p := n.coordinator.clearings[reply.Group]
+	if p == nil || p.round != reply.Round || (p.step != probing && p.step != clearingNow) {
+		return
+	}
+	if now >= p.sentAt.Add(n.clearWindow()) && !n.cfg.Broken.LateClearances {
+		n.weigh(now, p, true)
+		return
+	}
+	if reply.Refused == RefusedConfiguration {
+		n.learn(now, reply.Configuration)
+	}
+	if _, again := p.answers[from]; again { // once per life: two answers of one voter in one round are two lives
+		return
+	}
+	p.answers[from] = clearAnswer{life, reply}
+	n.weigh(now, p, false)
+}
+
+// weigh decides on the answers so far; final says that no more will count.
+func (n *Node) weigh(now clock.Time, p *clearing, final bool) {
+	agreed := func(m Member) bool { a, ok := p.answers[m]; return ok && a.reply.Refused == "" }
+	pending := func(m Member) bool { _, ok := p.answers[m]; return !ok && !final }
+	switch {
+	case n.majority(agreed):
+		n.agreed(now, p)
+	case n.majority(func(m Member) bool { return agreed(m) || pending(m) }):
+		// more answers may come
+	default:
+		n.refused(now, p)
+	}
+}
+
+// newest is the highest epoch that anybody is known to have seen.
+func (n *Node) newest(p *clearing) Epoch {
+	epoch := Epoch(n.log.Epoch(p.claim.Group))
+	for _, a := range p.answers {
+		epoch = max(epoch, a.reply.Epoch)
+	}
+	return epoch
+}
+
+// agreed goes on from a majority's agreement.
+func (n *Node) agreed(now clock.Time, p *clearing) {
+	if p.step == probing {
+		p.epoch = n.newest(p) + 1
+		n.ask(now, p, clearingNow)
+		return
+	}
+	p.step, p.wakeAt = granting, now.Add(n.holdSpan())
+	tag := n.propose(fsm.Command{Grant: &fsm.Grant{
+		Group: p.claim.Group, Member: p.from, Epoch: uint64(p.epoch), ClaimID: p.claim.ID, Life: uint64(p.fromLife),
+		Placed: p.claim.Kind == Move, Reason: p.claim.Reason,
+	}})
+	n.coordinator.proposals[tag] = func(now clock.Time, n *Node, result fsm.Result, err error) {
+		if n.coordinator.clearings[p.claim.Group] != p {
+			return
+		}
+		delete(n.coordinator.clearings, p.claim.Group)
+		switch {
+		case err != nil: // it may yet commit: then the claimant, asking again, is answered from the log
+			n.answerClaim(p.from, p.fromLife, p.claim, ClaimReply{Refused: fmt.Sprintf("the grant was not committed: %v", err)})
+		case result.Refused != "":
+			n.answerClaim(p.from, p.fromLife, p.claim, ClaimReply{Refused: result.Refused, Left: n.resendEvery()})
+		default:
+			n.answerClaim(p.from, p.fromLife, p.claim, ClaimReply{Epoch: p.epoch})
+		}
+	}
+}
+
+// refused goes on from answers that cannot become a majority.
+func (n *Node) refused(now clock.Time, p *clearing) {
+	if p.step == clearingNow && p.attempts < clearAttempts {
+		for _, a := range p.answers {
+			if a.reply.Refused == RefusedEpoch {
+				p.attempts++
+				p.epoch = n.newest(p) + 1
+				n.ask(now, p, clearingNow)
+				return
+			}
+		}
+	}
+	holder, left, why := n.obstacle(p)
+	if holder != "" && holder != p.from && p.claim.Kind.takesFromLiving() {
+		if reason := n.transfer(now, p, holder); reason == "" {
+			return
+		} else {
+			why, left = reason, n.cfg.Duration
+		}
+	}
+	delete(n.coordinator.clearings, p.claim.Group)
+	n.answerClaim(p.from, p.fromLife, p.claim, ClaimReply{Refused: why, Holder: holder, Left: left})
+}
+
+// obstacle says who is in the way, and when a majority might be free of it.
+func (n *Node) obstacle(p *clearing) (holder Member, left time.Duration, why string) {
+	var waits []time.Duration
+	agreed, silent := 0, []string{}
+	for _, m := range n.voters() {
+		a, ok := p.answers[m]
+		switch {
+		case !ok:
+			silent = append(silent, m.Node())
+		case a.reply.Refused == "":
+			agreed++
+		default:
+			waits = append(waits, a.reply.Left)
+			if a.reply.Holder != "" {
+				holder = a.reply.Holder
+			}
+			why = string(a.reply.Refused)
+		}
+	}
+	slices.Sort(waits)
+	missing := len(n.voters())/2 + 1 - agreed
+	if missing > 0 && missing <= len(waits) {
+		left = waits[missing-1]
+	}
+	switch {
+	case holder != "":
+		why = fmt.Sprintf("%s holds it", holder.Node())
+	case why == string(RefusedAbstaining):
+		why = "a voter has just started and keeps the promises that it may have made before"
+	case missing > len(waits):
+		why = fmt.Sprintf("no majority of voters answers (silent: %s)", strings.Join(silent, ", "))
+	}
+	return holder, left, why
+}
+
+// transfer asks a living owner to hand over. It returns why not, or nothing.
+func (n *Node) transfer(now clock.Time, p *clearing, holder Member) string {
+	g, ok := n.log.Grant(p.claim.Group)
+	switch {
+	case !ok || g.Member != holder || n.log.Released(p.claim.Group) >= g.Epoch:
+		return fmt.Sprintf("%s holds it, and the log does not say so yet", holder.Node())
+	case p.claim.Kind == Preempt && n.log.Placed(p.claim.Group):
+		return fmt.Sprintf("an operator has moved it to %s", holder.Node())
+	}
+	p.step, p.wakeAt = transferring, now.Add(n.holdSpan())
+	p.yield = Yield{Group: p.claim.Group, Epoch: Epoch(g.Epoch), To: p.from, Reason: p.claim.Reason}
+	tag := n.propose(fsm.Command{Transfer: &fsm.Transfer{
+		Group: p.claim.Group, FromEpoch: g.Epoch, To: p.from, ClaimID: p.claim.ID, Life: uint64(p.fromLife),
+		Placed: p.claim.Kind == Move, Reason: p.claim.Reason,
+	}})
+	n.coordinator.proposals[tag] = func(now clock.Time, n *Node, result fsm.Result, err error) {
+		if n.coordinator.clearings[p.claim.Group] != p {
+			return
+		}
+		if err != nil || result.Refused != "" {
+			delete(n.coordinator.clearings, p.claim.Group)
+			n.answerClaim(p.from, p.fromLife, p.claim, ClaimReply{Refused: "the transfer was not committed", Left: n.resendEvery()})
+			return
+		}
+		p.step, p.owner, p.sentAt, p.wakeAt = yielding, holder, now, now
+		n.coordinate(now)
+	}
+	return ""
+}
+
+func (n *Node) outcome(now clock.Time, o Outcome) {
+	if done := n.coordinator.proposals[o.Tag]; done != nil {
+		delete(n.coordinator.proposals, o.Tag)
+		done(now, n, o.Result, o.Err)
+	}
+}
+
+// coordinate does what is due: it ends rounds that are too old, repeats what an owner may not have heard, and invites
+// the next candidate.
+func (n *Node) coordinate(now clock.Time) {
+	c := &n.coordinator
+	if !c.leading {
+		return
+	}
+	for _, group := range sorted(c.clearings) {
+		p := c.clearings[group]
+		if now < p.wakeAt {
+			continue
+		}
+		switch {
+		case p.step == probing || p.step == clearingNow:
+			n.weigh(now, p, !n.cfg.Broken.LateClearances)
+		case p.step == granting || p.step == transferring:
+			delete(c.clearings, group) // nobody could use the outcome any more (O4)
+		case n.log.Released(group) >= uint64(p.yield.Epoch), now >= p.sentAt.Add(n.holdSpan()):
+			delete(c.clearings, group)
+		default:
+			p.wakeAt = now.Add(n.resendEvery())
+			n.send(p.owner, Message{Yield: &p.yield})
+		}
+	}
+	for _, group := range sorted(c.searches) {
+		if s := c.searches[group]; now >= s.inviteAt {
+			n.invite(now, group, s)
+		}
+	}
+}
+
+// onRelease commits that an owner is invisible. If a transfer waits for it, the same entry grants the next epoch.
+func (n *Node) onRelease(now clock.Time, from Member, r Release) {
+	c := &n.coordinator
+	if !c.leading {
+		return
+	}
+	done := Message{Released: &Released{Group: r.Group, Epoch: r.Epoch}}
+	g, ok := n.log.Grant(r.Group)
+	if !ok || Epoch(g.Epoch) > r.Epoch || n.log.Released(r.Group) >= uint64(r.Epoch) {
+		if Epoch(g.Epoch) >= r.Epoch {
+			n.send(from, done)
+		}
+		return // else the grant is not applied here yet: it will be asked again
+	}
+	if g.Member != from || Life(g.Life) != r.Life {
+		return
+	}
+	if p := c.releasing[r.Group]; p != nil && p.epoch == r.Epoch && now < p.until {
+		return
+	}
+	command := fsm.Release{Group: r.Group, Epoch: uint64(r.Epoch), Member: from, Life: uint64(r.Life), Reason: r.Reason}
+	if p := c.clearings[r.Group]; p != nil && p.step >= transferring && p.yield.Epoch == r.Epoch {
+		command.Successor, command.SuccessorClaimID, command.SuccessorLife = p.from, p.claim.ID, uint64(p.fromLife)
+		command.Placed = p.claim.Kind == Move
+	}
+	c.releasing[r.Group] = &releasing{epoch: r.Epoch, until: now.Add(n.holdSpan())}
+	tag := n.propose(fsm.Command{Release: &command})
+	c.proposals[tag] = func(now clock.Time, n *Node, result fsm.Result, err error) {
+		delete(n.coordinator.releasing, r.Group)
+		if err != nil {
+			return // the owner asks again
+		}
+		n.send(from, done)
+		delete(n.coordinator.searches, r.Group)
+		if command.Successor == "" || result.Refused != "" {
+			return
+		}
+		delete(n.coordinator.clearings, r.Group)
+		n.send(command.Successor, Message{ToLife: Life(command.SuccessorLife), ClaimReply: &ClaimReply{
+			Group: r.Group, ID: command.SuccessorClaimID, Epoch: r.Epoch + 1}})
+	}
+}
+
+// onResign looks for somebody who takes over from an owner that wants to give a group away.
+func (n *Node) onResign(now clock.Time, from Member, r Resign) {
+	c := &n.coordinator
+	if !c.leading {
+		return
+	}
+	if s := c.searches[r.Group]; s != nil && s.owner == from && s.epoch == r.Epoch {
+		return
+	}
+	s := &search{owner: from, epoch: r.Epoch, reason: r.Reason, candidates: n.candidates(r.Group, from)}
+	c.searches[r.Group] = s
+	n.invite(now, r.Group, s)
+}
+
+// candidates lists who says that it could own a group, the fittest first.
+func (n *Node) candidates(group string, except Member) []Member {
+	var fit []Member
+	for _, m := range sorted(n.standings) {
+		if m != except && n.latest.Has(m) && n.standings[m][group].Eligible && !n.log.InMaintenance(m.Node()) {
+			fit = append(fit, m)
+		}
+	}
+	slices.SortStableFunc(fit, func(a, b Member) int {
+		return int(n.standings[b][group].Priority) - int(n.standings[a][group].Priority)
+	})
+	return fit
+}
+
+// invite asks the next candidate, or tells the owner that there is none.
+func (n *Node) invite(now clock.Time, group string, s *search) {
+	if n.coordinator.clearings[group] != nil {
+		s.inviteAt = now.Add(n.clearWindow()) // somebody is on the way
+		return
+	}
+	if len(s.candidates) == 0 {
+		delete(n.coordinator.searches, group)
+		n.send(s.owner, Message{ResignReply: &ResignReply{Group: group, Epoch: s.epoch}})
+		return
+	}
+	next := s.candidates[0]
+	s.candidates = s.candidates[1:]
+	s.inviteAt = now.Add(n.clearWindow())
+	n.send(next, Message{Invite: &Invite{Group: group, Kind: Handover, Reason: s.reason}})
+}
+
+// Move invites a director to take a group at an operator's wish. An error says why that would be in vain. Only the
+// leader can do it.
+func (n *Node) Move(now clock.Time, group string, to Member, reason string) ([]Action, error) {
+	n.expire(now)
+	switch {
+	case !n.coordinator.leading:
+		return n.take(now), fmt.Errorf("this node does not lead the cluster")
+	case !n.latest.Has(to):
+		return n.take(now), fmt.Errorf("%s is not a member", to.Node())
+	case n.log.InMaintenance(to.Node()):
+		return n.take(now), fmt.Errorf("%s is in maintenance", to.Node())
+	case !n.standings[to][group].Eligible:
+		return n.take(now), fmt.Errorf("%s says that it cannot own %s now", to.Node(), group)
+	}
+	n.send(to, Message{Invite: &Invite{Group: group, Kind: Move, Reason: reason}})
+	return n.take(now), nil
+}

@@ -1,0 +1,189 @@
+package lease
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/hactl/had/internal/clock"
+)
+
+// Message is what members say to each other. Exactly one of the pointers is set. The sender's identity is the
+// transport's business and no part of it.
+type Message struct {
+	FromLife Life `json:",omitempty"`
+	ToLife   Life `json:",omitempty"` // the life it is meant for; zero where any will do
+
+	Ping        *Ping        `json:",omitempty"`
+	Pong        *Pong        `json:",omitempty"`
+	Renew       *Renew       `json:",omitempty"`
+	RenewReply  *RenewReply  `json:",omitempty"`
+	Clear       *Clear       `json:",omitempty"`
+	ClearReply  *ClearReply  `json:",omitempty"`
+	Waive       *Waive       `json:",omitempty"`
+	Claim       *Claim       `json:",omitempty"`
+	ClaimReply  *ClaimReply  `json:",omitempty"`
+	Yield       *Yield       `json:",omitempty"`
+	Release     *Release     `json:",omitempty"`
+	Released    *Released    `json:",omitempty"`
+	Resign      *Resign      `json:",omitempty"`
+	ResignReply *ResignReply `json:",omitempty"`
+	Invite      *Invite      `json:",omitempty"`
+}
+
+// Ping asks a member for its life and its clock.
+type Ping struct{ Sent clock.Time }
+
+// Pong answers a Ping with the sender's reading, and the answerer's own.
+type Pong struct{ Sent, Clock clock.Time }
+
+// Renew asks a voter to promise all that an owner holds for another Promise.
+type Renew struct {
+	Round         uint64 // grows within the sender's life
+	Configuration uint64 // index of the configuration the sender counts by
+	Promise       time.Duration
+	Groups        []RenewGroup
+}
+
+// RenewGroup is one group in a Renew.
+type RenewGroup struct {
+	Group string
+	Epoch Epoch
+	First bool `json:",omitempty"` // the owner holds no lease of this epoch yet
+}
+
+// RenewReply answers a Renew.
+type RenewReply struct {
+	Round         uint64
+	Refused       Refusal        `json:",omitempty"` // the whole round, with Groups empty
+	Configuration *Configuration `json:",omitempty"` // the voter's, with RefusedConfiguration
+	Groups        []RenewAnswer  `json:",omitempty"`
+}
+
+// RenewAnswer answers for one group. Refused is empty if the voter has promised.
+type RenewAnswer struct {
+	Group      string
+	Epoch      Epoch         // of the question
+	Refused    Refusal       `json:",omitempty"`
+	VoterEpoch Epoch         `json:",omitempty"`
+	Left       time.Duration `json:",omitempty"` // of the promise in the way
+}
+
+// Clear asks a voter to let Member have Group under Epoch. With Probe it asks only whether it would (C2).
+type Clear struct {
+	Group         string
+	Epoch         Epoch
+	Member        Member
+	Round         uint64
+	Configuration uint64
+	Promise       time.Duration // what the claimant will ask to be promised
+	Probe         bool          `json:",omitempty"`
+}
+
+// ClearReply answers a Clear. Refused is empty if the voter agrees.
+type ClearReply struct {
+	Group         string
+	Round         uint64
+	Refused       Refusal        `json:",omitempty"`
+	Epoch         Epoch          // the newest that the voter knows
+	Holder        Member         `json:",omitempty"` // of the promise in the way
+	Left          time.Duration  `json:",omitempty"` // until the voter might agree
+	Configuration *Configuration `json:",omitempty"`
+}
+
+// Waive is the holder's own word to a voter that it is no longer visible under an epoch, and never will be again.
+type Waive struct {
+	Group string
+	Epoch Epoch
+	Life  Life // of the holder that the epoch was granted to
+}
+
+// Claim asks the leader for a group. It is repeated with the same ID until it is answered or too old.
+type Claim struct {
+	Group   string
+	ID      uint64 // unique in the sender's life
+	Kind    ClaimKind
+	Promise time.Duration
+	Reason  string
+}
+
+// ClaimReply answers a Claim: with Epoch it is granted; else Refused says why and Left when to try again.
+type ClaimReply struct {
+	Group   string
+	ID      uint64
+	Epoch   Epoch         `json:",omitempty"`
+	Refused string        `json:",omitempty"`
+	Holder  Member        `json:",omitempty"`
+	Left    time.Duration `json:",omitempty"`
+}
+
+// Yield tells the owner that a transfer of its epoch is committed: it becomes invisible, then releases.
+type Yield struct {
+	Group  string
+	Epoch  Epoch
+	To     Member
+	Reason string
+}
+
+// Release tells the leader that the sender is invisible under an epoch for good. It is repeated until answered.
+type Release struct {
+	Group  string
+	Epoch  Epoch
+	Life   Life // that the epoch was granted to
+	Reason string
+}
+
+// Released answers a Release: it is in the log, or needs not be.
+type Released struct {
+	Group string
+	Epoch Epoch
+}
+
+// Resign asks the leader to find somebody who takes a group over; the sender keeps it until then.
+type Resign struct {
+	Group  string
+	Epoch  Epoch
+	Reason string
+}
+
+// ResignReply says that nobody takes the group.
+type ResignReply struct {
+	Group string
+	Epoch Epoch
+}
+
+// Invite asks a director to claim a group, if it is fit to own it.
+type Invite struct {
+	Group  string
+	Kind   ClaimKind
+	Reason string
+}
+
+// Encode returns the wire form of m.
+func (m Message) Encode() []byte {
+	b, err := json.Marshal(m)
+	if err != nil {
+		panic(fmt.Sprintf("lease: message cannot be encoded: %v", err)) // only plain data in it
+	}
+	return b
+}
+
+// Decode reads the wire form of a message. An error means that the bytes are not one, or one with no known content.
+func Decode(b []byte) (Message, error) {
+	var m Message
+	if err := json.Unmarshal(b, &m); err != nil {
+		return Message{}, fmt.Errorf("decode lease message: %w", err)
+	}
+	contents := 0
+	for _, set := range []bool{m.Ping != nil, m.Pong != nil, m.Renew != nil, m.RenewReply != nil, m.Clear != nil,
+		m.ClearReply != nil, m.Waive != nil, m.Claim != nil, m.ClaimReply != nil, m.Yield != nil, m.Release != nil,
+		m.Released != nil, m.Resign != nil, m.ResignReply != nil, m.Invite != nil} {
+		if set {
+			contents++
+		}
+	}
+	if contents != 1 {
+		return Message{}, fmt.Errorf("decode lease message: %d contents instead of one", contents)
+	}
+	return m, nil
+}

@@ -1,0 +1,8 @@
+//go:build race
+
+package cluster
+
+const (
+	raceEnabled = true
+	patience    = 4
+)

@@ -1,0 +1,382 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/hactl/had/cluster/transport"
+)
+
+var (
+	errStalled = errors.New("a write of this member's log is stuck: it must not look alive as the leader")
+	errUnfit   = errors.New("this member cannot write its log: it does not ask for votes")
+	errMoot    = errors.New("this election is over")
+)
+
+// raftTransport changes what hashicorp/raft does on the wire, through its public interface only.
+//
+//   - Heartbeats go through raft's main loop. Its fast path changes term and state beside the main loop, which breaks
+//     raft's own guarantees (hashicorp/raft issue 695). Only while the main loop waits for the disk a heartbeat is
+//     answered here, with what is true at that moment and without changing anything: otherwise a leader whose followers
+//     have slow disks would lose its office with every entry.
+//   - A leader whose disk hangs falls silent, so that another one is elected: raft's heartbeats do not depend on the disk.
+//   - A member that cannot write does not ask for votes, so that it does not win again and again.
+//   - Pre-votes are delayed by rank and repeated when refused: after the death of a leader all survivors look at their
+//     timers at about the same moment, the preferred one asks first, and a voter that has noticed the death a few
+//     milliseconds later does not cost it a whole election timeout.
+type raftTransport struct {
+	*raft.NetworkTransport
+	host *raftHost
+	rpcs chan raft.RPC // what raft's main loop reads
+}
+
+var _ raft.WithPreVote = (*raftTransport)(nil)
+
+// newRaftTransport wraps a transport. Requests are passed on until the host ends.
+func newRaftTransport(network *raft.NetworkTransport, host *raftHost) *raftTransport {
+	t := &raftTransport{NetworkTransport: network, host: host, rpcs: make(chan raft.RPC)}
+	network.SetHeartbeatHandler(t.heartbeat)
+	host.work.Go(func() {
+		for {
+			select {
+			case <-host.ctx.Done():
+				return
+			case rpc := <-network.Consumer():
+				t.pass(rpc)
+			}
+		}
+	})
+	return t
+}
+
+func (t *raftTransport) pass(rpc raft.RPC) {
+	select {
+	case t.rpcs <- rpc:
+	case <-t.host.ctx.Done():
+		rpc.Respond(nil, raft.ErrTransportShutdown)
+	}
+}
+
+// Consumer implements raft.Transport.
+func (t *raftTransport) Consumer() <-chan raft.RPC { return t.rpcs }
+
+// SetHeartbeatHandler implements raft.Transport. It does not let raft have its fast path.
+func (t *raftTransport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// heartbeat takes a heartbeat on the goroutine of its connection.
+func (t *raftTransport) heartbeat(rpc raft.RPC) {
+	timer := time.NewTimer(t.host.timing.Heartbeat / 20)
+	defer timer.Stop()
+	select {
+	case t.rpcs <- rpc:
+		return
+	case <-t.host.ctx.Done():
+		rpc.Respond(nil, raft.ErrTransportShutdown)
+		return
+	case <-timer.C:
+	}
+	if q, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+		if answer := t.host.answerWhileWriting(q); answer != nil {
+			rpc.Respond(answer, nil)
+			return
+		}
+	}
+	t.pass(rpc)
+}
+
+// AppendEntriesPipeline implements raft.Transport.
+func (t *raftTransport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, raft.ErrPipelineReplicationNotSupported
+}
+
+// AppendEntries implements raft.Transport.
+func (t *raftTransport) AppendEntries(id raft.ServerID, to raft.ServerAddress, q *raft.AppendEntriesRequest,
+	r *raft.AppendEntriesResponse) error {
+	if t.host.health().Stalled() {
+		return errStalled
+	}
+	return t.NetworkTransport.AppendEntries(id, to, q, r)
+}
+
+// RequestVote implements raft.Transport. Raft calls it on a goroutine of its own.
+func (t *raftTransport) RequestVote(id raft.ServerID, to raft.ServerAddress, q *raft.RequestVoteRequest,
+	r *raft.RequestVoteResponse) error {
+	if !t.host.health().Fit() {
+		return errUnfit
+	}
+	// A voter answers once its vote is on its disk, which may take longer than a request may.
+	return t.persist(t.host.electionTimeout(), func() (again bool, err error) {
+		if t.host.raft.State() != raft.Candidate || t.host.raft.CurrentTerm() != q.Term {
+			return false, errMoot
+		}
+		*r = raft.RequestVoteResponse{}
+		err = t.NetworkTransport.RequestVote(id, to, q, r)
+		return err != nil, err // the connection may have been one that had ended
+	})
+}
+
+// RequestPreVote implements raft.WithPreVote. Raft calls it on a goroutine of its own.
+func (t *raftTransport) RequestPreVote(id raft.ServerID, to raft.ServerAddress, q *raft.RequestPreVoteRequest,
+	r *raft.RequestPreVoteResponse) error {
+	if !t.host.health().Fit() {
+		return errUnfit
+	}
+	if t.host.tricks.rank {
+		if delay := t.host.rankDelay(); delay > 0 && !t.host.pause(delay) {
+			return errMoot
+		}
+	}
+	return t.persist(t.host.timing.Heartbeat*2/3, func() (again bool, err error) {
+		if t.host.raft.State() != raft.Candidate || t.host.raft.CurrentTerm() >= q.Term {
+			return false, errMoot
+		}
+		*r = raft.RequestPreVoteResponse{}
+		err = t.NetworkTransport.RequestPreVote(id, to, q, r)
+		return err != nil || !r.Granted && r.Term <= q.Term, err
+	})
+}
+
+// persist repeats a request for a vote until it is answered for good, or for a while: quickly as long as voters may not
+// have noticed the death of the leader yet, then more rarely.
+func (t *raftTransport) persist(limit time.Duration, ask func() (again bool, err error)) error {
+	heartbeat := t.host.timing.Heartbeat
+	start := time.Now()
+	for {
+		again, err := ask()
+		past := time.Since(start)
+		wait := heartbeat / 50
+		if past > heartbeat/5 {
+			wait = heartbeat / 10
+		}
+		if !again || !t.host.tricks.retry || past > limit || !t.host.pause(wait) {
+			return err
+		}
+	}
+}
+
+// warm opens a connection to another voter, so that an election does not have to. What it asks for is a vote in no
+// term, which nobody gives and which changes nothing.
+func (t *raftTransport) warm(voter MemberID) {
+	self := []byte(t.host.self)
+	q := &raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: self, Addr: self}}
+	_ = t.NetworkTransport.RequestPreVote(raft.ServerID(voter), raft.ServerAddress(voter), q, &raft.RequestPreVoteResponse{})
+}
+
+// raftStream is the stream layer of raft's network transport: raft's addresses are member ids, and a connection reaches
+// the member that it names or nobody.
+//
+// Raft asks for a connection with every request that finds none, and gives up after a while. Dialing goes on without
+// it, and the connection serves the next request: on a machine that is short of computing, requests that each start a
+// greeting of their own would never see one finished.
+type raftStream struct {
+	self     MemberID
+	mux      *transport.Mux
+	target   func(MemberID) (transport.Target, error)
+	incoming chan net.Conn
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+
+	mu    sync.Mutex
+	peers map[MemberID]*raftPeer
+	conns map[net.Conn]struct{} // outgoing, open
+}
+
+// raftPeer is the dialing of one member.
+type raftPeer struct {
+	dialing int
+	waiting []chan dialed // of requests, oldest first; each has room for one
+	spare   []net.Conn    // that nobody waited for any more
+}
+
+type dialed struct {
+	conn net.Conn
+	err  error
+}
+
+// Bounds of dialing one member.
+const (
+	maxRaftDials  = 2
+	raftDialLimit = 5 * time.Second
+)
+
+// acceptQueue is how many connections may wait for raft to take them; it does so at once.
+const acceptQueue = 16
+
+func newRaftStream(self MemberID, mux *transport.Mux, target func(MemberID) (transport.Target, error)) *raftStream {
+	s := &raftStream{self: self, mux: mux, target: target, incoming: make(chan net.Conn, acceptQueue),
+		peers: map[MemberID]*raftPeer{}, conns: map[net.Conn]struct{}{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// handedOver is a connection that raft works on, while the goroutine that accepted it waits for its end.
+type handedOver struct {
+	net.Conn
+	done chan struct{}
+	once sync.Once
+}
+
+func (h *handedOver) Close() error {
+	err := h.Conn.Close()
+	h.once.Do(func() { close(h.done) })
+	return err
+}
+
+// serve gives an incoming connection to raft and returns when raft has closed it.
+func (s *raftStream) serve(conn *transport.Conn) {
+	h := &handedOver{Conn: conn, done: make(chan struct{})}
+	select {
+	case s.incoming <- h:
+	case <-s.ctx.Done():
+		return
+	default:
+		return
+	}
+	select {
+	case <-h.done:
+	case <-s.ctx.Done():
+		_ = h.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (s *raftStream) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.incoming:
+		return c, nil
+	case <-s.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener. All connections end too, so that no request of raft's waits for its timeout.
+func (s *raftStream) Close() error {
+	s.cancel()
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	return nil
+}
+
+// tracked is an outgoing connection.
+type tracked struct {
+	net.Conn
+	stream *raftStream
+}
+
+func (t *tracked) Close() error {
+	t.stream.mu.Lock()
+	delete(t.stream.conns, t)
+	t.stream.mu.Unlock()
+	return t.Conn.Close()
+}
+
+// Addr implements net.Listener.
+func (s *raftStream) Addr() net.Addr { return memberAddr(s.self) }
+
+// Dial implements raft.StreamLayer.
+func (s *raftStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	id := MemberID(address)
+	to, err := s.target(id)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	p := s.peers[id]
+	if p == nil {
+		p = &raftPeer{}
+		s.peers[id] = p
+	}
+	if n := len(p.spare); n > 0 {
+		conn := p.spare[n-1]
+		p.spare = p.spare[:n-1]
+		s.mu.Unlock()
+		return conn, nil
+	}
+	answer := make(chan dialed, 1)
+	p.waiting = append(p.waiting, answer)
+	if p.dialing < maxRaftDials {
+		p.dialing++
+		go s.dial(p, to)
+	}
+	s.mu.Unlock()
+	t := time.NewTimer(timeout)
+	defer t.Stop()
+	select {
+	case a := <-answer:
+		return a.conn, a.err
+	case <-t.C:
+		err = fmt.Errorf("raft connection to %s: not within %s", id, timeout)
+	case <-s.ctx.Done():
+		err = net.ErrClosed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.waiting = slices.DeleteFunc(p.waiting, func(w chan dialed) bool { return w == answer })
+	select {
+	case a := <-answer: // it came at the last moment
+		if a.err == nil {
+			p.keep(a.conn)
+		}
+	default:
+	}
+	return nil, err
+}
+
+// dial makes connections to a member as long as requests wait for them.
+func (s *raftStream) dial(p *raftPeer, to transport.Target) {
+	for {
+		ctx, cancel := context.WithTimeout(s.ctx, raftDialLimit)
+		conn, err := s.mux.Dial(ctx, transport.KindRaft, to, transport.DialOptions{})
+		cancel()
+		s.mu.Lock()
+		a := dialed{err: fmt.Errorf("raft connection: %w", err)}
+		if err == nil {
+			t := &tracked{conn, s}
+			s.conns[t] = struct{}{}
+			a = dialed{conn: t}
+		}
+		switch {
+		case len(p.waiting) > 0:
+			p.waiting[0] <- a
+			p.waiting = p.waiting[1:]
+		case err == nil:
+			p.keep(a.conn)
+		}
+		if s.ctx.Err() != nil && err == nil {
+			go a.conn.Close() // Close did not see it
+		}
+		if len(p.waiting) == 0 || s.ctx.Err() != nil {
+			p.dialing--
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+	}
+}
+
+// keep saves a connection for the next request.
+func (p *raftPeer) keep(conn net.Conn) {
+	p.spare = append(p.spare, conn)
+	if len(p.spare) > maxRaftDials {
+		go p.spare[0].Close()
+		p.spare = p.spare[1:]
+	}
+}
+
+// memberAddr is a member id as the address that raft compares.
+type memberAddr MemberID
+
+func (memberAddr) Network() string  { return "had" }
+func (a memberAddr) String() string { return string(a) }

@@ -1,0 +1,43 @@
+package cluster
+
+import "time"
+
+// timing holds the times of a member's raft. All voters must have the same, so they follow from the lease duration.
+type timing struct {
+	Heartbeat time.Duration // T: without contact for that long a follower asks for votes; also raft's ElectionTimeout
+	Lease     time.Duration // a leader without contact to a majority for that long gives up
+	Commit    time.Duration // an idle leader tells followers its commit index that often, up to twice as rarely
+	Transport time.Duration // of one request
+}
+
+const (
+	shortestHeartbeat = 150 * time.Millisecond
+	longestHeartbeat  = 2 * time.Second
+)
+
+// timingFor derives raft's times from the lease duration D: T = 0.8 D, within bounds. With D = 2.5 advertisement intervals
+// an election is over before Active_Down_Interval is, and raft's heartbeats, which come 5 to 10 times in T, cost little.
+func timingFor(lease time.Duration) timing {
+	t := min(max(lease*4/5, shortestHeartbeat), longestHeartbeat)
+	return timing{
+		Heartbeat: t,
+		Lease:     t * 2 / 3,
+		Commit:    t / 4,
+		Transport: max(time.Second, t*3/2),
+	}
+}
+
+// rankStep is how much later the next in rank asks for votes: longer than one election takes, which is three writes by
+// the candidate and three by a voter, and two round trips.
+func (t timing) rankStep(write, roundTrip time.Duration) time.Duration {
+	const shortest = 30 * time.Millisecond
+	return min(max(shortest, 8*write+4*roundTrip), t.Heartbeat)
+}
+
+// linkStall is the time without an acknowledgement after which a link is replaced; linkPing how often an idle link is
+// used; linkMaxAge how old a message may be when it is sent.
+func linkTimes(lease time.Duration) (stall, ping, maxAge time.Duration) {
+	stall = min(max(lease/2, 100*time.Millisecond), 2*time.Second)
+	ping = min(max(lease/2, 50*time.Millisecond), time.Second)
+	return stall, ping, lease
+}

@@ -1,0 +1,42 @@
+// Command had is the daemon of a director: keepalived's job, without two owners.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/hactl/had/cluster"
+	"github.com/hactl/had/internal/agent"
+	"github.com/hactl/had/internal/clock/leaseclock"
+	"github.com/hactl/had/internal/daemon"
+	"github.com/hactl/had/internal/member"
+)
+
+var version = "unknown" // set by the linker
+
+func main() {
+	os.Exit(daemon.Run("had", version, os.Args[1:], os.Stdout, os.Stderr, run))
+}
+
+func run(ctx context.Context, c daemon.Configuration, log *slog.Logger) error {
+	opt := agent.Options{Config: c.Config, Findings: c.Findings, Version: version, Logger: log}
+	if c.Cluster == nil {
+		log.Warn("no cluster block: nothing protects a virtual IP from two owners")
+		lc, err := leaseclock.New()
+		if err != nil {
+			return err
+		}
+		opt.Clock = lc
+		return member.Alone(ctx, c.Socket, agent.New(opt), log)
+	}
+	if self := c.Cluster.Self(); self.Witness {
+		return &daemon.ConfigError{Text: fmt.Sprintf("peer %s is a witness in the cluster block: run hawitness", self.Name)}
+	}
+	return member.Live(ctx, c.Config, c.Socket, version, log,
+		func(cfg cluster.Config, cl *cluster.Cluster, lc *leaseclock.Clock) member.Part {
+			opt.Cluster, opt.Member, opt.Clock = cl, cfg, lc
+			return agent.New(opt)
+		})
+}

@@ -1,0 +1,483 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hactl/had/cluster"
+	"github.com/hactl/had/cluster/lease"
+	"github.com/hactl/had/fencing"
+	"github.com/hactl/had/fencing/guard"
+	"github.com/hactl/had/fsm"
+	"github.com/hactl/had/internal/agent/director"
+	"github.com/hactl/had/internal/clock"
+	"github.com/hactl/had/internal/clock/leaseclock"
+	"github.com/hactl/had/internal/conf"
+	"github.com/hactl/had/internal/control/api"
+	"github.com/hactl/had/internal/control/eventlog"
+	"github.com/hactl/had/internal/linux/address"
+	"github.com/hactl/had/internal/linux/ether"
+	"github.com/hactl/had/internal/linux/link"
+	"github.com/hactl/had/internal/linux/neigh"
+	"github.com/hactl/had/internal/member"
+	"github.com/hactl/had/internal/notify"
+	"github.com/hactl/had/lvs/ipvs"
+	"github.com/hactl/had/vrrp"
+	"github.com/hactl/had/vrrp/speaker"
+)
+
+const (
+	inboxSize    = 1024                   // events of the world that wait for the loop
+	housekeeping = 250 * time.Millisecond // how often the loop does what has no event of its own
+	stopGrace    = 5 * time.Second        // how long a shutdown may take in all
+	localEvents  = 1024                   // kept without a cluster
+)
+
+var errStopped = errors.New("had is stopping")
+
+// Options is what an Agent is made of.
+type Options struct {
+	Config   *conf.Config
+	Findings []conf.Finding   // of Config; those about words that have no effect are shown in the status
+	Cluster  *cluster.Cluster // nil without a cluster block
+	Member   cluster.Config   // what Cluster was opened with
+	Clock    *leaseclock.Clock
+	Version  string
+	Logger   *slog.Logger
+}
+
+// Agent is one director. Make one with New, then call Run once.
+type Agent struct {
+	opt     Options
+	cfg     *conf.Config
+	log     *slog.Logger
+	clock   *leaseclock.Clock
+	started time.Time
+
+	inbox     chan any    // director.Event, link.Event, results of scripts
+	requests  chan func() // run by the loop
+	unwatched chan error  // why interfaces are not watched any more
+	ended     chan struct{}
+
+	// What follows belongs to the loop.
+	machine    *director.Machine
+	link       *member.Link // nil without a cluster
+	service    *member.Service
+	events     *eventlog.Log // without a cluster; with one, the service has its own
+	guard      guard.Guard   // nil: no cluster, guard lifetime, guard none
+	spec       fencing.GuardSpec
+	guardFault string
+	unshut     map[string]bool      // groups whose guard is not known to be shut
+	lapsed     map[string]time.Time // when a group's last lease ended without a release
+	manager    *address.Manager
+	table      link.Table
+	synced     bool
+	instances  map[string]*instance
+	order      []string            // of instances, as in the file
+	members    map[string][]string // instances by group
+	groups     []director.Group
+	hub        *speaker.Hub
+	sender     *neigh.Sender
+	watcher    *neigh.Watcher
+	scripts    []*script
+	runner     *notify.Runner
+	notifier   *notify.Notifier
+	noIPVS     error // why no virtual_server can be served, if there is one
+	finished   bool
+
+	resolvedScripts map[*conf.Command]*notify.Script // nil: cannot be used
+	groupStates     map[string]notify.State          // last reported
+
+	housekeepAt clock.Time
+	radioMissed atomic.Bool // a change of what an instance can speak did not fit into the inbox
+	dropped     droppedEvents
+}
+
+// instance is one vrrp_instance and what belongs to it outside the machine.
+type instance struct {
+	conf     *conf.Instance
+	group    string
+	holding  *holding
+	speaker  *speaker.Speaker
+	source   netip.Addr
+	linkUp   bool
+	causes   map[string]bool // faults that the machine has been told; true: silent
+	priority uint8
+	stuck    string // why addresses could not be removed
+	since    time.Time
+	sentAt   time.Time
+	restored uint64 // times that somebody else removed addresses
+
+	announcedAt time.Time
+	heard       map[netip.Addr]heard
+	differs     map[netip.Addr]bool // senders whose list of addresses is not ours
+	strangers   map[ether.MAC]stranger
+}
+
+// heard is a sender of advertisements for one of our virtual routers.
+type heard struct {
+	priority uint8
+	at       time.Time
+	count    uint64
+}
+
+// droppedEvents counts what the loop was too busy to take.
+type droppedEvents struct {
+	mu     sync.Mutex
+	counts map[string]uint64
+}
+
+// New makes the agent of a configuration. With a cluster it comes after cluster.Open and before cluster.Run. It touches
+// nothing in the kernel yet.
+func New(opt Options) *Agent {
+	a := &Agent{
+		opt: opt, cfg: opt.Config, log: opt.Logger, clock: opt.Clock, started: time.Now(),
+		inbox: make(chan any, inboxSize), requests: make(chan func()), ended: make(chan struct{}),
+		unshut: map[string]bool{}, lapsed: map[string]time.Time{}, instances: map[string]*instance{}, members: map[string][]string{},
+		dropped: droppedEvents{counts: map[string]uint64{}}, runner: &notify.Runner{},
+		resolvedScripts: map[*conf.Command]*notify.Script{}, groupStates: map[string]notify.State{},
+	}
+	a.notifier = &notify.Notifier{Runner: a.runner, Logger: a.log}
+	a.groups = groupsOf(a.cfg)
+	a.spec = guardSpec(a.cfg, a.groups)
+	for _, g := range a.groups {
+		for _, vc := range g.Instances {
+			a.members[g.Name] = append(a.members[g.Name], vc.Name)
+		}
+	}
+	for i := range a.cfg.Instances {
+		in := &a.cfg.Instances[i]
+		group := in.SyncGroup
+		if group == "" {
+			group = in.Name
+		}
+		a.instances[in.Name] = &instance{conf: in, group: group, causes: map[string]bool{}, priority: in.Priority,
+			since: a.started, heard: map[netip.Addr]heard{}, differs: map[netip.Addr]bool{},
+			strangers: map[ether.MAC]stranger{},
+			holding:   &holding{instance: in, table: &a.table, lifetime: a.clustered() && a.cfg.Cluster.Guard == conf.GuardLifetime}}
+		a.order = append(a.order, in.Name)
+	}
+	if opt.Cluster != nil {
+		a.link = member.NewLink(opt.Cluster, a.log)
+		a.service = member.NewService(opt.Member, opt.Cluster, a.report, a.move)
+	} else {
+		a.events = eventlog.New(hostName(a.cfg), localEvents)
+	}
+	return a
+}
+
+func (a *Agent) clustered() bool { return a.opt.Cluster != nil }
+
+// Run works until ctx ends, then hands everything over and returns nil; it also returns when the cluster has ended, with
+// nothing held any more. An error says why a director cannot work on this machine.
+func (a *Agent) Run(ctx context.Context) error {
+	defer close(a.ended)
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	if err := a.prepare(ctx, work); err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to end before anything was held
+		}
+		return err
+	}
+	defer a.manager.Close()
+	defer a.closeRadio()
+	a.openFIFOs()
+	a.resolveNotifyScripts()
+	defer a.stopScripts()
+	if a.service != nil {
+		go a.service.Run(work)
+	}
+	a.startScripts(work)
+	a.step(director.Start{Delay: a.startDelay()})
+	return a.loop(ctx)
+}
+
+// prepare opens the doors to the kernel, shuts the guard, removes what earlier lives left behind, and only then makes the
+// machine.
+func (a *Agent) prepare(ctx, work context.Context) error {
+	var err error
+	if a.manager, err = address.New(); err != nil {
+		return err
+	}
+	for _, i := range a.instances {
+		i.holding.kernel = a.manager
+	}
+	if err := a.installGuard(work); err != nil {
+		return err
+	}
+	if len(a.cfg.VirtualServers) > 0 {
+		if a.noIPVS = ipvs.Probe(); a.noIPVS != nil {
+			a.log.Warn("no virtual_server can be served", "err", a.noIPVS)
+		}
+	}
+	if err := a.openRadio(); err != nil {
+		a.closeRadio()
+		return err
+	}
+	monitor, err := link.Open(a.log)
+	if err != nil {
+		return err
+	}
+	a.unwatched = make(chan error, 1)
+	go func() { a.unwatched <- monitor.Run(work, func(ev link.Event) { a.post(work, ev) }) }()
+	if err := a.learnLinks(ctx); err != nil {
+		return err
+	}
+	for _, name := range a.order {
+		if err := a.instances[name].holding.drop(); err != nil {
+			return fmt.Errorf("remove what an earlier life left behind: %w", err)
+		}
+	}
+	cfg := director.Config{Node: hostName(a.cfg), Groups: a.groups}
+	var log lease.Log
+	if a.clustered() {
+		cfg.Lease = &lease.Config{
+			Self: a.opt.Cluster.Self(), Life: lease.Life(a.opt.Member.Life), Duration: a.opt.Member.Lease,
+			Slack: a.opt.Member.Slack, Ceiling: a.opt.Cluster.PromiseCeiling(),
+		}
+		log = member.LogState{Cluster: a.opt.Cluster}
+	}
+	a.machine = director.New(a.clock.Now(), cfg, log)
+	a.look()
+	return nil
+}
+
+// learnLinks takes in the interfaces and addresses that there are. Everything else is looked at once the machine is made.
+func (a *Agent) learnLinks(ctx context.Context) error {
+	for !a.synced {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-a.unwatched:
+			return fmt.Errorf("watch interfaces: %w", err)
+		case ev := <-a.inbox:
+			if ev, ok := ev.(link.Event); ok {
+				a.handleLink(ev)
+				_, a.synced = ev.(link.Synced)
+			}
+		}
+	}
+	return nil
+}
+
+// hostName is this machine's name in the cluster, or alone.
+func hostName(c *conf.Config) string {
+	if c.Cluster != nil {
+		return c.Cluster.Node
+	}
+	return c.ConfigID
+}
+
+// installGuard puts the guard in place, shut, and has it watched.
+func (a *Agent) installGuard(work context.Context) error {
+	if !a.clustered() || a.cfg.Cluster.Guard != conf.GuardNftables {
+		return nil
+	}
+	g, err := guard.Open(guard.Options{Clock: a.clock.Now, Logger: a.log})
+	if err != nil {
+		return err
+	}
+	if err := g.Install(a.spec); err != nil {
+		return errors.Join(err, g.Close(true))
+	}
+	a.guard = g
+	go func() {
+		if err := g.Watch(work, func(c guard.Change) {
+			a.post(work, director.GuardGone{Reason: "the guard was changed: " + c.String()})
+		}); err != nil {
+			a.log.Error("the guard is not watched any more", "err", err)
+		}
+	}()
+	go func() {
+		if err := guard.WatchClock(work, func() {
+			a.post(work, director.GuardGone{Reason: "the wall clock was set; the guard's deadlines are renewed"})
+		}); err != nil {
+			a.log.Error("steps of the wall clock are not noticed", "err", err)
+		}
+	}()
+	return nil
+}
+
+func (a *Agent) startDelay() time.Duration {
+	return a.cfg.Global.StartupDelay
+}
+
+// post gives the loop something to do and waits for room. It is for what must not get lost.
+func (a *Agent) post(ctx context.Context, ev any) {
+	select {
+	case a.inbox <- ev:
+	case <-ctx.Done():
+	}
+}
+
+// offer gives the loop something to do, or drops it and returns false when the loop is behind. It is for what comes
+// again.
+func (a *Agent) offer(ev any, kind string) bool {
+	select {
+	case a.inbox <- ev:
+		return true
+	default:
+		a.dropped.mu.Lock()
+		a.dropped.counts[kind]++
+		a.dropped.mu.Unlock()
+		return false
+	}
+}
+
+// loop is the one goroutine that decides and acts.
+func (a *Agent) loop(ctx context.Context) error {
+	var fromCluster <-chan cluster.Event
+	var inputs <-chan lease.Input
+	if a.clustered() {
+		fromCluster, inputs = a.opt.Cluster.Events(), a.link.Inputs
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	stopping := ctx.Done()
+	var giveUp <-chan time.Time
+	for !a.finished {
+		select {
+		case <-stopping:
+			stopping, giveUp = nil, time.After(stopGrace)
+			a.step(director.Shutdown{})
+		case <-giveUp:
+			a.log.Warn("not everything could be handed over in time")
+			a.finished = true
+		case err := <-a.unwatched:
+			a.withdraw()
+			return fmt.Errorf("watch interfaces: %w", err)
+		case ev, open := <-fromCluster:
+			if !open {
+				a.withdraw()
+				return nil // the cluster's own error says why
+			}
+			a.fromCluster(ev)
+		case in := <-inputs:
+			a.step(in)
+		case f := <-a.requests:
+			f()
+		case ev := <-a.inbox:
+			a.fromWorld(ev)
+		case <-timer.C:
+			a.housekeep()
+			a.step(director.Tick{})
+		}
+		timer.Reset(a.wait())
+	}
+	a.withdraw()
+	return nil
+}
+
+// wait is the span to the machine's next deadline, or to the next housekeeping.
+func (a *Agent) wait() time.Duration {
+	span := housekeeping
+	if at := a.machine.Deadline(); !at.IsZero() {
+		span = min(span, at.Sub(a.clock.Now()))
+	}
+	return max(span, 0)
+}
+
+// withdraw makes sure that nothing stays behind: the guard is shut and gone only after the addresses are.
+func (a *Agent) withdraw() {
+	failed := false
+	if a.guard != nil {
+		if err := a.guard.Shut(a.groupNames()); err != nil && !errors.Is(err, guard.ErrNotInstalled) {
+			a.log.Error("cannot shut the guard", "err", err)
+		}
+	}
+	for _, name := range a.order {
+		if i := a.instances[name]; i.holding.taken || i.stuck != "" {
+			if err := i.holding.drop(); err != nil {
+				failed = true
+				a.log.Error("cannot remove addresses", "instance", name, "err", err)
+			}
+		}
+	}
+	if a.guard != nil {
+		if err := a.guard.Close(failed); err != nil {
+			a.log.Error("cannot remove the guard", "err", err)
+		}
+	}
+}
+
+// fromCluster takes in what the cluster says.
+func (a *Agent) fromCluster(ev cluster.Event) {
+	a.service.Observe(ev)
+	if in, ok := a.link.Input(ev); ok {
+		a.step(in)
+	}
+}
+
+// fromWorld takes in what this machine says.
+func (a *Agent) fromWorld(ev any) {
+	switch ev := ev.(type) {
+	case link.Event:
+		a.fromKernel(ev)
+	case received:
+		a.advertReceived(ev)
+	case claimed:
+		a.strangerHeard(ev)
+	case radioChanged:
+		a.look()
+	case scriptResult:
+		a.scriptDone(ev)
+	case director.Event:
+		a.step(ev)
+	}
+}
+
+// housekeep does what is due now and then.
+func (a *Agent) housekeep() {
+	if now := a.clock.Now(); now < a.housekeepAt {
+		return // the timer runs for the machine's deadlines, too
+	} else {
+		a.housekeepAt = now.Add(housekeeping)
+	}
+	if a.radioMissed.Swap(false) {
+		a.look()
+	}
+	if a.clustered() {
+		a.service.CheckQuorum()
+		for _, in := range a.link.Standings(time.Now()) {
+			a.step(in)
+		}
+	}
+	if a.guardFault != "" {
+		a.step(director.GuardGone{Reason: a.guardFault})
+	}
+}
+
+// note puts an event into the journal, the cluster's or our own.
+func (a *Agent) note(n fsm.Note) {
+	if a.service != nil {
+		a.service.Note(n)
+		return
+	}
+	a.events.Append(api.Event{Time: api.At(time.Now()), Severity: api.Severity(n.Severity), Kind: n.Kind,
+		Node: hostName(a.cfg), Group: n.Group, Text: n.Text})
+}
+
+// move starts a move that an operator wants; it works on the leader.
+func (a *Agent) move(ctx context.Context, group string, to cluster.MemberID, reason string) error {
+	var refused error
+	if err := a.inLoop(ctx, func(now clock.Time) {
+		var actions []director.Action
+		actions, refused = a.machine.Move(now, group, to, reason)
+		for _, ev := range a.execute(actions) {
+			a.step(ev)
+		}
+	}); err != nil {
+		return err
+	}
+	return refused
+}
+
+// status of an instance in VRRP's words.
+func (a *Agent) status(name string) vrrp.Status { return a.machine.State(name).Status }

@@ -1,0 +1,510 @@
+package director
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/hactl/had/cluster/lease"
+	"github.com/hactl/had/internal/clock"
+	"github.com/hactl/had/vrrp"
+)
+
+// Config is what a director is made of.
+type Config struct {
+	Node   string
+	Groups []Group
+	Lease  *lease.Config // nil: there is no cluster, VRRP alone decides
+	Broken Broken
+}
+
+// Broken switches single rules off, so that tests can show that each of them is needed. Production leaves it zero.
+type Broken struct {
+	ReleaseBeforeInvisible bool // H7 the wrong way round: an epoch is released while its addresses may still answer
+}
+
+// Group is one ownership group: the instances of a vrrp_sync_group, or one instance outside any.
+type Group struct {
+	Name      string
+	Instances []vrrp.Config
+}
+
+// competitorPause is the least time between two defences of an address against the same kind of claim: two machines
+// that both insist must not fill the LAN.
+const competitorPause = 10 * time.Second
+
+// competitorPatience is the time between a claim and the defence against it. A router that rightly takes over claims the
+// addresses right after its advertisement, which may come to our ears later than the claim: an announcement of ours in
+// between would lead the neighbours back to us, who are about to give way.
+const competitorPatience = 100 * time.Millisecond
+
+// Machine is one director. One goroutine calls it.
+type Machine struct {
+	cfg       Config
+	node      *lease.Node // nil without a cluster
+	log       lease.Log
+	groups    []*group
+	names     []string // of groups
+	byName    map[string]*group
+	instances map[string]*instance
+	started   bool
+	stopping  bool
+	stopped   bool
+	stopBy    clock.Time
+	told      map[string]lease.Standing
+	guardTold told
+	out       []Action
+}
+
+// phase is where a gated group stands between wanting and holding.
+type phase int
+
+const (
+	away    phase = iota + 1 // not held, nothing visible
+	arming                   // the lease is in hand, the guard is being opened
+	held                     // visible
+	leaving                  // the guard is shut; the shell has yet to confirm that nothing is visible
+)
+
+type group struct {
+	name      string
+	instances []*instance
+	phase     phase
+	epoch     lease.Epoch // of arming, held, leaving
+	until     clock.Time  // the lease's deadline
+	leaveWhy  string      // reason of the release that follows leaving
+
+	asked        lease.ClaimKind // what the lease has been asked for; empty: nothing
+	invitedKind  lease.ClaimKind // a claim at somebody's invitation, until invitedUntil
+	invitedWhy   string
+	invitedUntil clock.Time
+	refusal      Refusal
+	told         told // what may be said again and again
+	resigning    bool
+	resignAfter  clock.Time // nobody took the group: do not ask again before
+
+	unfitWhy   string // addresses could not be added: not to be claimed until unfitUntil
+	unfitUntil clock.Time
+	failures   int // in a row
+}
+
+// told keeps what may happen again and again from filling the journal: when a text was said.
+type told map[string]clock.Time
+
+const (
+	toldAgain = 10 * time.Minute // after which a text is news again
+	toldTexts = 8                // said about one matter in that time
+)
+
+// news tells whether text is worth an entry of the journal, which it then gets.
+func (t told) news(now clock.Time, text string) bool {
+	for known, at := range t {
+		if now >= at.Add(toldAgain) {
+			delete(t, known)
+		}
+	}
+	if _, known := t[text]; known || len(t) >= toldTexts {
+		return false
+	}
+	t[text] = now
+	return true
+}
+
+// Refusal is why a group that is claimed is not granted.
+type Refusal struct {
+	Reason string
+	Holder lease.Member
+	Since  clock.Time
+}
+
+type instance struct {
+	cfg        vrrp.Config
+	state      vrrp.State
+	priority   uint8
+	group      *group
+	causes     map[string]bool // of faults; true: silent
+	faulted    bool            // the state machine has been told
+	defendedAt clock.Time
+	defendAt   clock.Time // addresses that somebody claims are to be announced again
+	claimed    string     // by whom, for the journal
+}
+
+// New returns a machine at rest. log is read during every Step; it is ignored without a cluster.
+func New(now clock.Time, cfg Config, log lease.Log) *Machine {
+	m := &Machine{cfg: cfg, log: log, byName: map[string]*group{}, instances: map[string]*instance{}, guardTold: told{}}
+	if cfg.Lease != nil {
+		m.node = lease.NewNode(now, *cfg.Lease, log)
+	}
+	for _, gc := range cfg.Groups {
+		g := &group{name: gc.Name, phase: away, told: told{}}
+		for _, vc := range gc.Instances {
+			vc.Gated = cfg.Lease != nil
+			i := &instance{cfg: vc, priority: vc.Priority, group: g, causes: map[string]bool{}}
+			g.instances = append(g.instances, i)
+			m.instances[vc.Name] = i
+		}
+		m.groups = append(m.groups, g)
+		m.names = append(m.names, g.name)
+		m.byName[gc.Name] = g
+	}
+	return m
+}
+
+func (m *Machine) gated() bool { return m.node != nil }
+
+func (m *Machine) do(a Action) { m.out = append(m.out, a) }
+
+// Step takes in an event at now and returns what is to be done about it, in order.
+func (m *Machine) Step(now clock.Time, ev Event) []Action {
+	switch e := ev.(type) {
+	case Start:
+		m.start(now, e)
+	case Tick:
+		m.tick(now)
+	case Advert:
+		m.vrrp(now, m.instances[e.Instance], vrrp.Received{From: e.From, Priority: e.Priority, Interval: e.Interval})
+	case Fault:
+		m.fault(now, e)
+	case Priority:
+		if i := m.instances[e.Instance]; i != nil && i.priority != e.Priority {
+			i.priority = e.Priority
+			m.vrrp(now, i, vrrp.SetPriority{Priority: e.Priority})
+		}
+	case Source:
+		if i := m.instances[e.Instance]; i != nil {
+			i.cfg.Local = e.Address
+		}
+	case LinkUp:
+		m.vrrp(now, m.instances[e.Instance], vrrp.Reannounce{})
+	case Competitor:
+		m.competitor(now, e)
+	case AddressesGone:
+		m.addressesGone(now, e)
+	case AddressesFailed:
+		m.addressesFailed(now, e)
+	case GuardDone:
+		m.guardDone(now, e)
+	case GuardGone:
+		m.guardGone(now, e)
+	case Invisible:
+		m.invisible(now, e)
+	case lease.Input:
+		m.apply(now, m.node.Step(now, e))
+		m.releaseEarlierLives(now)
+	case Shutdown:
+		m.shutdown(now)
+	default:
+		panic(fmt.Sprintf("director: unknown event %T", ev))
+	}
+	m.settle(now)
+	out := m.out
+	m.out = nil
+	return out
+}
+
+// Deadline is when Tick is next due; zero if there is nothing to wait for.
+func (m *Machine) Deadline() clock.Time {
+	at := m.stopBy
+	if m.stopped {
+		return 0
+	}
+	if m.node != nil {
+		at = clock.Earliest(at, m.node.Deadline())
+	}
+	for _, g := range m.groups {
+		at = clock.Earliest(at, g.invitedUntil, g.resignAfter, g.unfitUntil)
+		for _, i := range g.instances {
+			at = clock.Earliest(at, i.state.Deadline(), i.defendAt)
+		}
+	}
+	return at
+}
+
+func (m *Machine) start(now clock.Time, e Start) {
+	m.started = true
+	for _, g := range m.groups {
+		for _, i := range g.instances {
+			if !m.gated() && len(g.instances) > 1 {
+				m.vrrp(now, i, vrrp.Hold{})
+			}
+			m.vrrp(now, i, vrrp.Start{Delay: e.Delay})
+			m.tellFault(now, i)
+		}
+	}
+	m.releaseEarlierLives(now)
+}
+
+// releaseEarlierLives tells the cluster that what an earlier life owned is not visible any more.
+func (m *Machine) releaseEarlierLives(now clock.Time) {
+	if !m.started || !m.gated() {
+		return
+	}
+	m.apply(now, m.node.ReleaseEarlierLives(now, m.names))
+}
+
+func (m *Machine) tick(now clock.Time) {
+	if m.node != nil {
+		m.apply(now, m.node.Tick(now))
+	}
+	for _, g := range m.groups {
+		if !g.invitedUntil.IsZero() && now >= g.invitedUntil {
+			g.invitedKind, g.invitedUntil = "", 0
+		}
+		if !g.resignAfter.IsZero() && now >= g.resignAfter {
+			g.resignAfter = 0
+		}
+		if !g.unfitUntil.IsZero() && now >= g.unfitUntil {
+			g.unfitWhy, g.unfitUntil = "", 0
+		}
+		for _, i := range g.instances {
+			if at := i.state.Deadline(); !at.IsZero() && now >= at {
+				m.vrrp(now, i, vrrp.Tick{})
+			}
+			if !i.defendAt.IsZero() && now >= i.defendAt {
+				m.defend(now, i)
+			}
+		}
+	}
+}
+
+// vrrp steps an instance and carries its actions on.
+func (m *Machine) vrrp(now clock.Time, i *instance, ev vrrp.Event) {
+	if i == nil {
+		return // an instance that the configuration no longer has
+	}
+	var actions []vrrp.Action
+	i.state, actions = i.state.Step(&i.cfg, now, ev)
+	g := i.group
+	left := ""
+	for _, a := range actions {
+		switch a := a.(type) {
+		case vrrp.SendAdvert:
+			m.do(SendAdvert{Instance: i.cfg.Name, Priority: a.Priority, NotAfter: m.limit(g, a.Priority)})
+		case vrrp.BecomeActive:
+			m.do(TakeAddresses{Instance: i.cfg.Name, NotAfter: g.until})
+		case vrrp.LeaveActive:
+			if m.gated() {
+				m.do(GuardShut{Group: g.name})
+			}
+			m.do(DropAddresses{Instance: i.cfg.Name})
+			left = "left Active"
+		case vrrp.Announce:
+			m.do(Announce{Instance: i.cfg.Name, Repeat: a.Repeat, NotAfter: g.until})
+		case vrrp.LowerHeard:
+			m.do(LowerHeard{Instance: i.cfg.Name, LowerHeard: a})
+			m.peers(now, i, vrrp.Defend{})
+		case vrrp.Transition:
+			if left != "" {
+				left = a.Reason
+			}
+			m.do(Transition{Instance: i.cfg.Name, Transition: a, Priority: i.priority})
+		case vrrp.Wished:
+			m.wished(now, g)
+		case vrrp.Claim, vrrp.Unclaim, vrrp.Ignored:
+			// a gated instance's wish is read from its state when the step is over
+		}
+	}
+	if left != "" {
+		m.followed(now, i, ev, left)
+	}
+}
+
+// limit is the NotAfter of an advertisement.
+func (m *Machine) limit(g *group, priority uint8) clock.Time {
+	if priority == vrrp.PriorityResign {
+		return 0
+	}
+	return g.until
+}
+
+// peers steps the other members of a sync group that are Active.
+func (m *Machine) peers(now clock.Time, i *instance, ev vrrp.Event) {
+	for _, other := range i.group.instances {
+		if other != i && other.state.Status == vrrp.Active {
+			m.vrrp(now, other, ev)
+		}
+	}
+}
+
+// followed makes the rest of a group follow a member that has left Active, and ends the lease.
+func (m *Machine) followed(now clock.Time, i *instance, ev vrrp.Event, reason string) {
+	g := i.group
+	if g.phase == held || g.phase == arming {
+		g.phase, g.leaveWhy = leaving, reason
+		if _, stranger := ev.(vrrp.Received); stranger {
+			m.note(g, Warn, "stranger", fmt.Sprintf("%s: %s; that router is not bound by leases", i.cfg.Name, reason))
+		}
+	}
+	m.peers(now, i, vrrp.Yield{Reason: i.cfg.Name + " left: " + reason})
+}
+
+// wished lets an ungated sync group become Active once all its members would.
+func (m *Machine) wished(now clock.Time, g *group) {
+	for _, i := range g.instances {
+		if !i.state.Wish && i.state.Status != vrrp.Active {
+			return
+		}
+	}
+	for _, i := range g.instances {
+		if i.state.Status != vrrp.Active {
+			m.vrrp(now, i, vrrp.Granted{})
+		}
+	}
+}
+
+// fault counts causes. A gated group that is held stays until somebody takes it, or nobody does.
+func (m *Machine) fault(now clock.Time, e Fault) {
+	i := m.instances[e.Instance]
+	if i == nil {
+		return
+	}
+	if e.Gone {
+		delete(i.causes, e.Cause)
+	} else {
+		i.causes[e.Cause] = e.Silent
+	}
+	if m.started && (!m.gated() || i.group.phase == away) {
+		m.tellFaults(now, i.group)
+	}
+}
+
+func (m *Machine) tellFaults(now clock.Time, g *group) {
+	for _, i := range g.instances {
+		m.tellFault(now, i)
+	}
+}
+
+// tellFault makes an instance's state machine follow its group's faults.
+func (m *Machine) tellFault(now clock.Time, i *instance) {
+	reason, own, silent := i.group.faultReason(i)
+	switch {
+	case reason != "" && !i.faulted:
+		i.faulted = true
+		m.vrrp(now, i, vrrp.Faulted{Reason: reason, Peer: !own, Silent: silent})
+	case reason == "" && i.faulted:
+		i.faulted = false
+		m.vrrp(now, i, vrrp.Recovered{})
+	}
+}
+
+// faultReason names a cause for which an instance may not run, whether it is its own, and whether all are silent.
+func (g *group) faultReason(i *instance) (reason string, own, silent bool) {
+	silent = true
+	for _, member := range g.instances {
+		if len(member.causes) == 0 {
+			continue
+		}
+		for _, cause := range slices.Sorted(maps.Keys(member.causes)) {
+			silent = silent && member.causes[cause]
+			if member == i && !own {
+				reason, own = cause, true
+			} else if reason == "" {
+				reason = member.cfg.Name + ": " + cause
+			}
+		}
+	}
+	return reason, own, silent && reason != ""
+}
+
+func (g *group) faulted() string {
+	if len(g.instances) == 0 {
+		return ""
+	}
+	reason, _, _ := g.faultReason(g.instances[0])
+	return reason
+}
+
+func (m *Machine) competitor(now clock.Time, e Competitor) {
+	i := m.instances[e.Instance]
+	if i == nil || i.state.Status != vrrp.Active || !i.defendAt.IsZero() {
+		return
+	}
+	if !i.defendedAt.IsZero() && now < i.defendedAt.Add(competitorPause) {
+		return
+	}
+	i.defendAt = now.Add(competitorPatience)
+	i.claimed = fmt.Sprintf("%s also answers for %s; announcing it again", e.Hardware, e.Address)
+}
+
+// defend announces addresses that somebody has claimed, if this director has them still.
+func (m *Machine) defend(now clock.Time, i *instance) {
+	i.defendAt = 0
+	if i.state.Status != vrrp.Active {
+		return
+	}
+	i.defendedAt = now
+	m.note(i.group, Warn, "stranger", i.claimed)
+	m.vrrp(now, i, vrrp.Reannounce{})
+}
+
+func (m *Machine) addressesGone(now clock.Time, e AddressesGone) {
+	i := m.instances[e.Instance]
+	if i == nil || i.state.Status != vrrp.Active {
+		return
+	}
+	m.note(i.group, Warn, "address", fmt.Sprintf("%s: %s", e.Instance, e.Reason))
+	if !m.gated() {
+		m.vrrp(now, i, vrrp.Disturbed{Reason: e.Reason})
+		return
+	}
+	m.do(TakeAddresses{Instance: e.Instance, NotAfter: i.group.until})
+	m.vrrp(now, i, vrrp.Reannounce{})
+}
+
+func (m *Machine) addressesFailed(now clock.Time, e AddressesFailed) {
+	i := m.instances[e.Instance]
+	if i == nil || i.state.Status != vrrp.Active {
+		return
+	}
+	m.note(i.group, Error, "address", fmt.Sprintf("%s: %s", e.Instance, e.Reason))
+	if m.gated() {
+		m.vrrp(now, i, vrrp.Yield{Reason: e.Reason, ShortenPeers: true})
+		m.rest(now, i.group, e.Reason)
+	}
+}
+
+// longestRest bounds how long a group that this director cannot make visible is left to others before it tries again.
+const longestRest = time.Minute
+
+// rest leaves a group to others for a while, the longer the more often it has failed: a director that is preferred and
+// cannot do it must not take it away from one that can, again and again.
+func (m *Machine) rest(now clock.Time, g *group, why string) {
+	g.failures = min(g.failures+1, 16)
+	g.unfitWhy, g.unfitUntil = why, now.Add(min(m.cfg.Lease.Duration<<g.failures, longestRest))
+}
+
+func (m *Machine) note(g *group, s Severity, kind, text string) {
+	m.do(Journal{Group: g.name, Severity: s, Kind: kind, Text: text})
+}
+
+// shutdown begins to hand everything over. Ungated instances end at once.
+func (m *Machine) shutdown(now clock.Time) {
+	if m.stopping {
+		return
+	}
+	m.stopping, m.stopBy = true, now.Add(time.Second)
+	if m.gated() {
+		m.stopBy = now.Add(2 * m.handoverSpan())
+	}
+	for _, g := range m.groups {
+		g.resignAfter = 0
+		if m.gated() && g.phase != away {
+			continue
+		}
+		for _, i := range g.instances {
+			m.vrrp(now, i, vrrp.Stop{})
+		}
+	}
+}
+
+// Move asks a director to take a group at an operator's wish. An error says why that would be in vain; only the leader
+// of the cluster's log can do it.
+func (m *Machine) Move(now clock.Time, group string, to lease.Member, reason string) ([]Action, error) {
+	actions, err := m.node.Move(now, group, to, reason)
+	m.apply(now, actions)
+	m.settle(now)
+	out := m.out
+	m.out = nil
+	return out, err
+}

@@ -1,0 +1,48 @@
+package director
+
+import (
+	"github.com/hactl/had/cluster/lease"
+	"github.com/hactl/had/internal/clock"
+	"github.com/hactl/had/vrrp"
+)
+
+// GroupView is a group as it stands.
+type GroupView struct {
+	Name     string
+	Held     bool // visible, or about to be
+	Epoch    lease.Epoch
+	Until    clock.Time // the lease's deadline; zero without a lease
+	Claiming lease.ClaimKind
+	Refusal  Refusal // why the claim was not granted so far
+	WhyNot   string  // why this director could not own it; empty if it could
+	Leaving  bool
+}
+
+// Group returns a group as it stands; false if there is none of that name.
+func (m *Machine) Group(name string) (GroupView, bool) {
+	g := m.byName[name]
+	if g == nil {
+		return GroupView{}, false
+	}
+	v := GroupView{Name: name, Epoch: g.epoch, Until: g.until, Claiming: g.asked, Refusal: g.refusal,
+		WhyNot: m.whyNot(g), Leaving: g.phase == leaving}
+	if m.gated() {
+		v.Held = g.phase == held || g.phase == arming
+	} else {
+		for _, i := range g.instances {
+			v.Held = v.Held || i.state.Status == vrrp.Active
+		}
+	}
+	return v, true
+}
+
+// State returns an instance's state machine as it stands; the zero State if there is none of that name.
+func (m *Machine) State(instance string) vrrp.State {
+	if i := m.instances[instance]; i != nil {
+		return i.state
+	}
+	return vrrp.State{}
+}
+
+// Node is the machine's part in the lease protocol, for display; nil without a cluster.
+func (m *Machine) Node() *lease.Node { return m.node }

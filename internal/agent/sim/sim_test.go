@@ -1,0 +1,54 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+)
+
+var (
+	flagSeed        = flag.Uint64("sim.seed", 0, "run this seed only, and show its end")
+	flagHours       = flag.Float64("sim.hours", 0.4, "virtual hours to simulate")
+	flagFirst       = flag.Uint64("sim.first", 1, "first seed of a series")
+	flagAdversarial = flag.Bool("sim.adversarial", false, "the replicated log keeps no promise")
+	flagProfile     = flag.String("sim.profile", "", "manner of the faults; empty: drawn from the seed")
+	flagVoters      = flag.Int("sim.voters", 0, "voters; 0: drawn from the seed")
+	flagGroups      = flag.Int("sim.groups", 0, "ownership groups; 0: drawn from the seed")
+)
+
+const span = 300 * time.Second
+
+func configured(seed uint64) Config {
+	return Config{Seed: seed, Span: span, Voters: *flagVoters, Groups: *flagGroups, Adversarial: *flagAdversarial,
+		Profile: *flagProfile}
+}
+
+func TestNeverTwoOwners(t *testing.T) {
+	began := time.Now()
+	if *flagSeed != 0 {
+		o := Run(configured(*flagSeed))
+		if o.Violation != nil {
+			t.Fatal(Report(configured(*flagSeed), o))
+		}
+		t.Log(o.Stats.Report())
+		return
+	}
+	series := Series{First: *flagFirst, Hours: *flagHours, Config: configured}
+	total, failed := series.Run(runtime.GOMAXPROCS(0))
+	t.Logf("seeds from %d on in %v\n%s", *flagFirst, time.Since(began).Round(time.Millisecond), total.Report())
+	if failed != nil {
+		t.Fatal(Report(failed.Config, failed.Outcome))
+	}
+}
+
+func TestASeedGivesTheSameRun(t *testing.T) {
+	for seed := range uint64(3) {
+		cfg := Config{Seed: seed + 1, Span: 30 * time.Second}
+		a, b := Run(cfg), Run(cfg)
+		if fmt.Sprint(a.Stats) != fmt.Sprint(b.Stats) {
+			t.Errorf("seed %d: %+v, then %+v", seed, a.Stats, b.Stats)
+		}
+	}
+}

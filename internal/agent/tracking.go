@@ -1,0 +1,347 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hactl/had/internal/agent/director"
+	"github.com/hactl/had/internal/conf"
+	"github.com/hactl/had/internal/linux/link"
+	"github.com/hactl/had/internal/notify"
+	"github.com/hactl/had/vrrp/speaker"
+	"github.com/hactl/had/vrrp/track"
+)
+
+// script is a tracked script. Those that nobody tracks are not run.
+type script struct {
+	conf     *conf.Script
+	run      notify.Script
+	state    track.Script
+	unusable string // why it cannot be run
+	last     string // the last failure, for the status
+}
+
+// scriptResult is the outcome of one run.
+type scriptResult struct {
+	name    string
+	outcome notify.Outcome
+}
+
+// startScripts begins to run what is tracked. A script that cannot be used is dropped, as in keepalived, and said.
+func (a *Agent) startScripts(work context.Context) {
+	tracked := map[string]bool{}
+	for _, name := range a.order {
+		for _, t := range a.instances[name].conf.Tracking.Scripts {
+			tracked[t.Name] = true
+		}
+	}
+	for i := range a.cfg.Scripts {
+		c := &a.cfg.Scripts[i]
+		if !tracked[c.Name] {
+			continue
+		}
+		s := &script{conf: c}
+		a.scripts = append(a.scripts, s)
+		var err error
+		if s.run, err = a.resolve(&c.Command); err != nil {
+			s.unusable = err.Error()
+			a.log.Error("tracked script cannot be used, what it tracks is ignored", "script", c.Name, "err", err)
+			continue
+		}
+		go a.runner.Watch(work, s.run, c.Interval, c.Timeout, func(o notify.Outcome) {
+			a.post(work, scriptResult{name: c.Name, outcome: o})
+		})
+	}
+	a.look()
+}
+
+// resolve finds the program of a command and the identity that it runs as.
+func (a *Agent) resolve(c *conf.Command) (notify.Script, error) {
+	g := &a.cfg.Global
+	user, group := c.User, c.Group
+	if user == "" {
+		user, group = g.ScriptUser, g.ScriptGroup
+	}
+	var id notify.Identity
+	var err error
+	if user == "" {
+		id, err = notify.DefaultIdentity(g.ScriptSecurity)
+	} else {
+		id, err = notify.LookupIdentity(user, group, g.SetSupplementaryGroups)
+	}
+	if err != nil {
+		return notify.Script{}, err
+	}
+	args := c.Argv
+	if c.Opens != "" {
+		args = []string{"<" + c.Opens}
+	}
+	return notify.Resolve(args, id, notify.ResolveOptions{UseSymlinkPaths: g.UseSymlinkPaths, Security: g.ScriptSecurity})
+}
+
+// scriptDone counts a result and tells the machine what follows from it.
+func (a *Agent) scriptDone(r scriptResult) {
+	for _, s := range a.scripts {
+		if s.conf.Name != r.name {
+			continue
+		}
+		before := s.state.Condition
+		s.state = s.state.Result(r.outcome.OK(), s.conf.Rise, s.conf.Fall)
+		s.last = ""
+		if r.outcome.Err != nil {
+			s.last = r.outcome.Err.Error()
+		}
+		if s.state.Condition != before {
+			a.log.Info("tracked script changed", "script", r.name, "from", before.String(), "to", s.state.Condition.String(),
+				"reason", s.last)
+		}
+	}
+	a.look()
+}
+
+// fromKernel takes in a change of an interface or an address.
+func (a *Agent) fromKernel(ev link.Event) {
+	a.handleLink(ev)
+	if gone, ok := ev.(link.AddressRemoved); ok {
+		for _, name := range a.order {
+			if i := a.instances[name]; i.holding.taken && i.holding.has(gone.Address) {
+				i.restored++
+				a.step(director.AddressesGone{Instance: name, Reason: gone.Address.Prefix.String() + " was removed by somebody else"})
+			}
+		}
+	}
+	switch ev.(type) {
+	case link.LinkChanged, link.LinkRemoved, link.AddressAdded, link.AddressRemoved, link.AddressChanged, link.Synced:
+		a.look()
+	}
+}
+
+// look evaluates everything that an instance's fitness depends on, and tells the machine what has changed.
+func (a *Agent) look() {
+	if a.machine == nil {
+		return
+	}
+	for _, name := range a.order {
+		i := a.instances[name]
+		if source := i.speaker.Status().Source; source != i.source {
+			i.source = source
+			a.step(director.Source{Instance: name, Address: source})
+		}
+		up := a.linkUp(i)
+		if up && !i.linkUp {
+			a.step(director.LinkUp{Instance: name})
+		}
+		i.linkUp = up
+	}
+	for _, ev := range a.faultEvents() {
+		a.step(ev)
+	}
+}
+
+// faultEvents compares what keeps instances from running with what the machine was told.
+func (a *Agent) faultEvents() []director.Event {
+	var events []director.Event
+	for _, name := range a.order {
+		i := a.instances[name]
+		causes, priority := a.fitness(i)
+		for _, cause := range slices.Sorted(maps.Keys(causes)) {
+			if silent, told := i.causes[cause]; !told || silent != causes[cause] {
+				events = append(events, director.Fault{Instance: name, Cause: cause, Silent: causes[cause]})
+			}
+		}
+		for _, cause := range slices.Sorted(maps.Keys(i.causes)) {
+			if _, still := causes[cause]; !still {
+				events = append(events, director.Fault{Instance: name, Cause: cause, Gone: true})
+			}
+		}
+		if priority != i.priority {
+			events = append(events, director.Priority{Instance: name, Priority: priority})
+		}
+		i.causes, i.priority = causes, priority
+	}
+	return events
+}
+
+// fitness says what keeps an instance from running (with true: only until a first result), and its effective priority.
+func (a *Agent) fitness(i *instance) (causes map[string]bool, priority uint8) {
+	causes = map[string]bool{}
+	if a.guardFault != "" {
+		causes[a.guardFault] = false
+	}
+	for _, name := range interfacesOf(i.conf) {
+		l, ok := a.table.ByName(name)
+		switch {
+		case !ok:
+			causes["interface "+name+" does not exist"] = false
+		case name != i.conf.Interface || !i.conf.TrackPrimary:
+		case !l.Works():
+			causes["interface "+name+" is down"] = false
+		}
+	}
+	if err := i.speaker.Status().Err; err != nil && !errors.Is(err, speaker.ErrNoInterface) {
+		causes[err.Error()] = false
+	}
+	outcome := track.Evaluate(i.conf.Priority, a.objects(i), nil)
+	for _, f := range outcome.Faults {
+		causes[f] = false
+	}
+	for _, w := range outcome.Waiting {
+		causes["waiting for the first result of "+w] = true
+	}
+	return causes, outcome.Priority
+}
+
+// interfacesOf lists the interfaces that an instance cannot do without: its own and those of its addresses.
+func interfacesOf(in *conf.Instance) []string {
+	var names []string
+	if in.Interface != "" {
+		names = append(names, in.Interface)
+	}
+	for _, addr := range held(in) {
+		if addr.Interface != "" && !slices.Contains(names, addr.Interface) {
+			names = append(names, addr.Interface)
+		}
+	}
+	return names
+}
+
+// objects lists what an instance tracks, as it stands.
+func (a *Agent) objects(i *instance) []track.Object {
+	var objects []track.Object
+	for _, t := range i.conf.Tracking.Interfaces {
+		o := track.Object{Name: "interface " + t.Name, Weight: t.Weight, Reverse: t.Reverse, Condition: track.Failed}
+		if l, ok := a.table.ByName(t.Name); ok && l.Works() {
+			o.Condition = track.Good
+		}
+		objects = append(objects, o)
+	}
+	for _, t := range i.conf.Tracking.Scripts {
+		for _, s := range a.scripts {
+			if s.conf.Name == t.Name && s.unusable == "" {
+				objects = append(objects, track.Object{Name: "script " + t.Name, Weight: t.Weight, Reverse: t.Reverse,
+					Condition: s.state.Condition})
+			}
+		}
+	}
+	return objects
+}
+
+// linkUp tells whether an instance's interface works.
+func (a *Agent) linkUp(i *instance) bool {
+	l, ok := a.table.ByName(i.conf.Interface)
+	return ok && l.Works()
+}
+
+// notify tells scripts and pipes of a transition.
+func (a *Agent) notify(i *instance, t director.Transition) {
+	state := notify.State(t.To.KeepalivedName())
+	if t.To.KeepalivedName() == "INIT" {
+		state = notify.Stop
+	}
+	a.notifier.Notify(notify.Change{Kind: notify.Instance, Name: t.Instance, State: state, Priority: t.Priority},
+		a.notifyScripts(i.conf.Notify))
+	a.notifyGroup(i, state)
+}
+
+// notifyGroup reports a sync group once all its members have the same new state.
+func (a *Agent) notifyGroup(i *instance, state notify.State) {
+	if i.conf.SyncGroup == "" || a.groupStates[i.group] == state {
+		return
+	}
+	for _, name := range a.members[i.group] {
+		if a.status(name) != a.status(i.conf.Name) {
+			return
+		}
+	}
+	a.groupStates[i.group] = state
+	for _, sg := range a.cfg.SyncGroups {
+		if sg.Name == i.group {
+			a.notifier.Notify(notify.Change{Kind: notify.Group, Name: sg.Name, State: state}, a.notifyScripts(sg.Notify))
+		}
+	}
+}
+
+// lowerHeard tells that an Active instance heard a lower priority.
+func (a *Agent) lowerHeard(l director.LowerHeard) {
+	i := a.instances[l.Instance]
+	a.notifier.Notify(notify.Change{Kind: notify.Instance, Name: l.Instance, State: notify.MasterRxLowerPri,
+		Priority: i.priority}, a.notifyScripts(i.conf.Notify))
+}
+
+// resolveNotifyScripts looks all of them up before the loop begins, which must not wait for a file system or a user
+// database.
+func (a *Agent) resolveNotifyScripts() {
+	for i := range a.cfg.Instances {
+		a.notifyScripts(a.cfg.Instances[i].Notify)
+	}
+	for _, sg := range a.cfg.SyncGroups {
+		a.notifyScripts(sg.Notify)
+	}
+}
+
+// notifyScripts resolves the scripts of a notify block; one that cannot be used is said once and left out.
+func (a *Agent) notifyScripts(n conf.Notify) notify.Scripts {
+	return notify.Scripts{
+		Master: a.resolved(n.Master), Backup: a.resolved(n.Backup), Fault: a.resolved(n.Fault), Stop: a.resolved(n.Stop),
+		Deleted: a.resolved(n.Deleted), Any: a.resolved(n.Any), MasterRxLowerPri: a.resolved(n.MasterRxLowerPri),
+	}
+}
+
+func (a *Agent) resolved(c *conf.Command) *notify.Script {
+	if c == nil {
+		return nil
+	}
+	if s, known := a.resolvedScripts[c]; known {
+		return s
+	}
+	var found *notify.Script
+	if s, err := a.resolve(c); err != nil {
+		a.log.Error("notify script cannot be used", "script", c.Line, "err", err)
+	} else {
+		found = &s
+	}
+	a.resolvedScripts[c] = found
+	return found
+}
+
+// openFIFOs opens the named pipes of the configuration.
+func (a *Agent) openFIFOs() {
+	for _, f := range []conf.FIFO{a.cfg.Global.NotifyFIFO, a.cfg.Global.VRRPNotifyFIFO} {
+		if f.Path == "" {
+			continue
+		}
+		var owner *notify.Identity
+		if f.User != "" {
+			id, err := notify.LookupIdentity(f.User, strings.TrimPrefix(f.Group, ":"), false)
+			if err != nil {
+				a.log.Error("cannot open notify pipe", "path", f.Path, "err", err)
+				continue
+			}
+			owner = &id
+		}
+		fifo, err := notify.OpenFIFO(f.Path, owner)
+		if err != nil {
+			a.log.Error("cannot open notify pipe", "path", f.Path, "err", err)
+			continue
+		}
+		a.notifier.FIFOs = append(a.notifier.FIFOs, fifo)
+	}
+}
+
+// stopScripts waits for what was started at the end: keepalived gives it a second.
+func (a *Agent) stopScripts() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := a.runner.Wait(ctx); err != nil {
+		a.log.Warn("scripts still ran at the end and were left to themselves", "err", err)
+	}
+	for _, f := range a.notifier.FIFOs {
+		if err := f.Close(); err != nil {
+			a.log.Warn("cannot close notify pipe", "path", f.Path(), "err", err)
+		}
+	}
+}

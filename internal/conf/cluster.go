@@ -1,0 +1,150 @@
+package conf
+
+import (
+	"net/netip"
+	"time"
+)
+
+// DriftBound is e, the bound on the difference between the rates of two machines' clocks, as a fraction.
+const DriftBound = 0.01
+
+// GuardLifetimeLateness is how late an address may vanish under GuardLifetime.
+const GuardLifetimeLateness = 1100 * time.Millisecond
+
+// LeaseMin is the shortest lease that is accepted.
+const LeaseMin = 300 * time.Millisecond
+
+// guardLifetimeLeaseMin is the shortest lease with which addresses that expire can be the guard: their lifetimes are whole
+// seconds, and shorter than what is left of the lease.
+const guardLifetimeLeaseMin = 2 * time.Second
+
+// Role is what a peer does in the cluster.
+type Role uint8
+
+// The roles. The zero Role is not valid.
+const (
+	Director    Role = iota + 1 // can own virtual addresses
+	WitnessRole                 // only votes
+)
+
+// QuorumLoss says what an owner does that has lost the majority.
+type QuorumLoss uint8
+
+// The ways to behave without a majority.
+const (
+	QuorumLossDemote QuorumLoss = iota // give up: no majority, no virtual address
+	QuorumLossHold                     // keep the addresses as long as a gateway answers and nobody else does
+)
+
+// Arbitration says who decides between two nodes that do not see each other.
+type Arbitration uint8
+
+// The kinds of arbitration.
+const (
+	ArbitrationMajority Arbitration = iota // the majority of the peers
+	ArbitrationGateway                     // two nodes without witness: who sees the gateway
+)
+
+// Guard says what keeps an address from being used once its lease has ended.
+type Guard uint8
+
+// The guards.
+const (
+	GuardNftables Guard = iota
+	GuardLifetime       // address lifetimes: whole seconds, up to 1.1 s late
+	GuardNone
+)
+
+// Cluster is the cluster block. Load returns one only if it has no error.
+type Cluster struct {
+	Pos           Pos
+	Name          string
+	Node          string // name of this machine among Peers
+	KeyFile       string
+	DataDir       string
+	Port          int           // TCP; gossip uses Port+1, TCP and UDP
+	Lease         time.Duration // 0: derived from the instances, see Config.LeaseDuration
+	Peers         []Peer        // all members, this one included, in the order of the file
+	Gateways      []Gateway
+	GatewayAll    bool // a director must reach all gateways, not just one of them
+	QuorumLoss    QuorumLoss
+	Arbitration   Arbitration
+	Guard         Guard
+	ControlSocket string
+}
+
+// Peer is a member of the cluster.
+type Peer struct {
+	Pos     Pos
+	Name    string
+	Address netip.Addr
+	Witness bool
+}
+
+// Gateway is an address that every director probes.
+type Gateway struct {
+	Pos       Pos
+	Address   netip.Addr
+	Interface string // empty: by the routing table
+	Method    ProbeMethod
+	Interval  time.Duration
+	Timeout   time.Duration
+	Fall      int // failures in a row that make it unreachable
+	Rise      int // successes in a row that make it reachable again
+}
+
+// ProbeMethod is how a gateway is probed.
+type ProbeMethod uint8
+
+// The probe methods.
+const (
+	ProbeICMP ProbeMethod = iota
+	ProbeARP              // ARP, or neighbour solicitation for IPv6
+)
+
+// Self returns the peer that is this machine.
+func (c *Cluster) Self() Peer {
+	for _, p := range c.Peers {
+		if p.Name == c.Node {
+			return p
+		}
+	}
+	panic("conf: cluster without its own node: " + c.Node) // Load has checked it
+}
+
+// Witnesses returns the number of peers that only vote.
+func (c *Cluster) Witnesses() int {
+	n := 0
+	for _, p := range c.Peers {
+		if p.Witness {
+			n++
+		}
+	}
+	return n
+}
+
+// LeaseDuration is D: the lease that is configured, else 2.5 times the smallest advertisement interval of the instances,
+// at least LeaseMin.
+func (c *Config) LeaseDuration() time.Duration {
+	if c.Cluster != nil && c.Cluster.Lease > 0 {
+		return c.Cluster.Lease
+	}
+	var smallest time.Duration
+	for i := range c.Instances {
+		if d := c.Instances[i].AdvertInterval; smallest == 0 || d < smallest {
+			smallest = d
+		}
+	}
+	return max(smallest*5/2, LeaseMin)
+}
+
+// ActiveDownInterval is the time without an advertisement after which the instance takes over: DownTimerAdverts times the
+// advertisement interval, plus the skew time of its base priority (RFC 3768 section 6.1, RFC 9568 section 6.1).
+func (in *Instance) ActiveDownInterval() time.Duration {
+	unit := time.Second
+	if in.Version == 3 {
+		unit = in.AdvertInterval
+	}
+	skew := time.Duration(256-int(in.Priority)) * unit / 256
+	return time.Duration(in.DownTimerAdverts)*in.AdvertInterval + skew
+}

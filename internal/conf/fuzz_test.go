@@ -1,0 +1,135 @@
+package conf
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/fstest"
+)
+
+// FuzzLoad: nothing panics, the same file gives the same result, findings are in order, and what can be used keeps the
+// promises of the structs.
+func FuzzLoad(f *testing.F) {
+	for _, root := range []string{"testdata/examples", "testdata/golden"} {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || filepath.Ext(path) != ".conf" {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			f.Add(content)
+			return err
+		})
+		if err != nil {
+			f.Fatal(err)
+		}
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		files := fstest.MapFS{"test.conf": {Data: content, Mode: 0o644}}
+		opts := options("test.conf", files)
+		opts.MaxLines = 2000
+		c, findings := Load(opts)
+		if _, again := Load(opts); !slices.Equal(findings, again) {
+			t.Fatalf("not the same twice:\n%s\n%s", printFindings(findings), printFindings(again))
+		}
+		if !slices.IsSortedFunc(findings, func(a, b Finding) int { return a.Pos.Compare(b.Pos) }) {
+			t.Fatalf("not in order:\n%s", printFindings(findings))
+		}
+		fatal := slices.ContainsFunc(findings, func(f Finding) bool { return f.Fatal })
+		if fatal != (c == nil) {
+			t.Fatalf("fatal %v, Config %v:\n%s", fatal, c, printFindings(findings))
+		}
+		for _, finding := range findings {
+			if finding.Fatal && finding.Severity != Error || finding.Code == "" || bytes.ContainsAny([]byte(finding.Message), "\n") {
+				t.Fatalf("%+v", finding)
+			}
+		}
+		if c == nil {
+			return
+		}
+		checkPromises(t, c)
+		opts.Witness = true
+		if w, findings := Load(opts); w == nil {
+			t.Fatalf("a witness cannot use what a director can:\n%s", printFindings(findings))
+		}
+		CompareNodes(LoadNodes(opts))
+	})
+}
+
+// checkPromises checks what the comments of the structs promise.
+func checkPromises(t *testing.T, c *Config) {
+	t.Helper()
+	names := make(map[string]bool)
+	for i := range c.Instances {
+		in := &c.Instances[i]
+		most, unit := intervalMax2, intervalUnit2
+		if in.Version == 3 {
+			most, unit = intervalMax3, intervalUnit3
+		}
+		switch {
+		case names[in.Name]:
+			t.Fatalf("two instances %s", in.Name)
+		case in.VRID == 0 || in.Priority == 0 || in.Version != 2 && in.Version != 3 || in.Family != IPv4 && in.Family != IPv6:
+			t.Fatalf("%+v", in)
+		case in.AdvertInterval < unit || in.AdvertInterval > most || in.AdvertInterval%unit != 0:
+			t.Fatalf("version %d, interval %v", in.Version, in.AdvertInterval)
+		case in.Interface == "" && !(in.Unicast && in.Source.IsValid()):
+			t.Fatalf("%s has neither interface nor source", in.Name)
+		case in.DownTimerAdverts < 1 || in.DownTimerAdverts > 100 || in.PreemptDelay < 0:
+			t.Fatalf("%+v", in)
+		case in.Priority == 255 && !in.Preempt || in.TimerExpiredBackup == 255:
+			t.Fatalf("%+v", in)
+		case !in.MulticastGroup.IsMulticast() || familyOf(in.MulticastGroup) != in.Family:
+			t.Fatalf("multicast group %v", in.MulticastGroup)
+		case len(in.Addresses) > maxAddresses:
+			t.Fatalf("%d addresses", len(in.Addresses))
+		}
+		if g := in.GARP; g.MasterRepeat < 1 || g.MasterRefreshRepeat < 0 || g.LowerPrioRepeat < 0 || g.MasterDelay < 0 ||
+			g.MasterRefresh < 0 || g.LowerPrioDelay < 0 {
+			t.Fatalf("%+v", g)
+		}
+		names[in.Name] = true
+		for _, a := range in.Addresses {
+			if !a.Prefix.IsValid() || familyOf(a.Prefix.Addr()) != in.Family {
+				t.Fatalf("%v in an IPv%d instance", a.Prefix, in.Family)
+			}
+		}
+		for _, p := range in.Peers {
+			if familyOf(p.Address) != in.Family {
+				t.Fatalf("peer %v in an IPv%d instance", p.Address, in.Family)
+			}
+		}
+		for _, list := range in.Tracking.lists() {
+			for _, tr := range *list {
+				if tr.Name == "" || tr.Weight < -254 || tr.Weight > 254 {
+					t.Fatalf("%+v", tr)
+				}
+			}
+		}
+	}
+	for _, g := range c.SyncGroups {
+		if len(g.Members) == 0 || slices.ContainsFunc(g.Members, func(m string) bool { return !names[m] }) {
+			t.Fatalf("members %q", g.Members)
+		}
+	}
+	for _, s := range c.Scripts {
+		if s.Interval <= 0 || s.Timeout <= 0 || s.Rise < 1 || s.Fall < 1 || (len(s.Command.Argv) == 0) == (s.Command.Opens == "") {
+			t.Fatalf("%+v", s)
+		}
+	}
+	if c.LeaseDuration() < LeaseMin {
+		t.Fatalf("lease %v", c.LeaseDuration())
+	}
+	if c.Cluster != nil {
+		if c.Cluster.Self().Name != c.Cluster.Node {
+			t.Fatal("not itself")
+		}
+		for _, p := range c.Cluster.Peers {
+			if !p.Address.IsValid() {
+				t.Fatalf("%+v", p)
+			}
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package words
+
+// Effect says what had does about a word that it knows. Words for which nothing else is said here act as in keepalived.
+type Effect uint8
+
+// The effects.
+const (
+	Acts     Effect = iota // as in keepalived, or as docs/keepalived-compat.md says
+	NoEffect               // nothing is done, and nothing is lost
+	NotDone                // nothing is done, and something is lost
+	Refused                // nothing is done, and starting without it would do harm
+)
+
+const (
+	oneProcess     = "had is one process and schedules itself"
+	noSNMP         = "there is no SNMP agent to talk to"
+	noDBus         = "nothing is published on D-Bus"
+	noMail         = "no mail is sent"
+	noLVS          = "IPVS is not programmed"
+	noTracker      = "what it watches counts as fit"
+	noRoutes       = "routes and rules are not installed"
+	noVMAC         = "addresses are held on the interface itself, with its own MAC"
+	noFilter       = "there are no such rules"
+	noBuffers      = "the kernel's sizes are used"
+	noDump         = "hactl shows the state"
+	noAddressCheck = "the addresses in an advertisement are no reason to drop it"
+)
+
+// effects holds what is not Acts, by block and word.
+var effects = map[string]struct {
+	effect Effect
+	text   string
+}{
+	"(root)/linkbeat_use_polling":     {NoEffect, "link state comes from netlink"},
+	"(root)/namespace_with_ipsets":    {NoEffect, "ipsets are not used"},
+	"(root)/child_wait_time":          {NoEffect, "there are no child processes to wait for"},
+	"(root)/net_namespace":            {Refused, "it would act on the wrong network"},
+	"(root)/use_pid_dir":              {NoEffect, "there are no pid files"},
+	"(root)/instance":                 {NoEffect, "there are no pid files and no dumps to tell apart"},
+	"(root)/net_namespace_ipvs":       {NotDone, noLVS},
+	"(root)/SSL":                      {NotDone, "virtual servers are not checked"},
+	"(root)/virtual_server":           {NotDone, "IPVS is not programmed and real servers are not checked"},
+	"(root)/virtual_server_group":     {NotDone, noLVS},
+	"(root)/track_group":              {NotDone, "static entries are not tracked"},
+	"(root)/static_ipaddress":         {NotDone, "static addresses are not added"},
+	"(root)/static_routes":            {NotDone, noRoutes},
+	"(root)/static_rules":             {NotDone, noRoutes},
+	"(root)/linkbeat_interfaces":      {NoEffect, "link state comes from netlink"},
+	"(root)/interface_up_down_delays": {NotDone, "a change of link state counts at once"},
+	"(root)/vrrp_track_process":       {NotDone, noTracker},
+	"(root)/bfd_instance":             {NotDone, noTracker},
+	"(root)/track_file":               {NotDone, noTracker},
+	"(root)/vrrp_track_file":          {NotDone, noTracker},
+
+	"global_defs/process_names":                       {NoEffect, oneProcess},
+	"global_defs/process_name":                        {NoEffect, oneProcess},
+	"global_defs/vrrp_process_name":                   {NoEffect, oneProcess},
+	"global_defs/checker_process_name":                {NoEffect, oneProcess},
+	"global_defs/lvs_process_name":                    {NoEffect, oneProcess},
+	"global_defs/bfd_process_name":                    {NoEffect, oneProcess},
+	"global_defs/notification_email_from":             {NotDone, noMail},
+	"global_defs/smtp_server":                         {NotDone, noMail},
+	"global_defs/smtp_helo_name":                      {NotDone, noMail},
+	"global_defs/smtp_connect_timeout":                {NotDone, noMail},
+	"global_defs/notification_email":                  {NotDone, noMail},
+	"global_defs/smtp_alert":                          {NotDone, noMail},
+	"global_defs/smtp_alert_vrrp":                     {NotDone, noMail},
+	"global_defs/smtp_alert_checker":                  {NotDone, noMail},
+	"global_defs/no_email_faults":                     {NoEffect, noMail},
+	"global_defs/startup_script":                      {NotDone, "it is not run"},
+	"global_defs/startup_script_timeout":              {NoEffect, "no startup_script is run"},
+	"global_defs/shutdown_script":                     {NotDone, "it is not run"},
+	"global_defs/shutdown_script_timeout":             {NoEffect, "no shutdown_script is run"},
+	"global_defs/max_auto_priority":                   {NoEffect, oneProcess},
+	"global_defs/min_auto_priority_delay":             {NoEffect, oneProcess},
+	"global_defs/checker_log_all_failures":            {NoEffect, "virtual servers are not checked"},
+	"global_defs/disable_local_igmp":                  {NotDone, "the kernel reports the multicast groups"},
+	"global_defs/lvs_timeouts":                        {NotDone, noLVS},
+	"global_defs/lvs_flush":                           {NotDone, noLVS},
+	"global_defs/lvs_flush_on_stop":                   {NotDone, noLVS},
+	"global_defs/lvs_flush_onstop":                    {NotDone, noLVS},
+	"global_defs/lvs_sync_daemon":                     {NotDone, noLVS},
+	"global_defs/vrrp_garp_extra_if":                  {NotDone, "addresses on other interfaces are announced as all others are"},
+	"global_defs/vrrp_vmac_garp_intvl":                {NotDone, "addresses on other interfaces are announced as all others are"},
+	"global_defs/vrrp_iptables":                       {NotDone, noFilter},
+	"global_defs/vrrp_ipsets":                         {NotDone, noFilter},
+	"global_defs/nftables":                            {NotDone, noFilter},
+	"global_defs/nftables_priority":                   {NoEffect, noFilter},
+	"global_defs/nftables_ifindex":                    {NoEffect, noFilter},
+	"global_defs/nftables_counters":                   {NoEffect, noFilter},
+	"global_defs/vrrp_priority":                       {NoEffect, oneProcess},
+	"global_defs/vrrp_no_swap":                        {NoEffect, oneProcess},
+	"global_defs/vrrp_rt_priority":                    {NoEffect, oneProcess},
+	"global_defs/vrrp_cpu_affinity":                   {NoEffect, oneProcess},
+	"global_defs/vrrp_rlimit_rttime":                  {NoEffect, oneProcess},
+	"global_defs/vrrp_rlimit_rtime":                   {NoEffect, oneProcess},
+	"global_defs/nftables_ipvs":                       {NotDone, noLVS},
+	"global_defs/nftables_ipvs_priority":              {NoEffect, noLVS},
+	"global_defs/nftables_ipvs_start_fwmark":          {NoEffect, noLVS},
+	"global_defs/lvs_notify_fifo":                     {NotDone, "virtual servers are not checked"},
+	"global_defs/lvs_notify_fifo_script":              {NotDone, "virtual servers are not checked"},
+	"global_defs/checker_priority":                    {NoEffect, oneProcess},
+	"global_defs/checker_no_swap":                     {NoEffect, oneProcess},
+	"global_defs/checker_rt_priority":                 {NoEffect, oneProcess},
+	"global_defs/checker_cpu_affinity":                {NoEffect, oneProcess},
+	"global_defs/checker_rlimit_rttime":               {NoEffect, oneProcess},
+	"global_defs/checker_rlimit_rtime":                {NoEffect, oneProcess},
+	"global_defs/bfd_priority":                        {NoEffect, oneProcess},
+	"global_defs/bfd_no_swap":                         {NoEffect, oneProcess},
+	"global_defs/bfd_rt_priority":                     {NoEffect, oneProcess},
+	"global_defs/bfd_cpu_affinity":                    {NoEffect, oneProcess},
+	"global_defs/bfd_rlimit_rttime":                   {NoEffect, oneProcess},
+	"global_defs/bfd_rlimit_rtime":                    {NoEffect, oneProcess},
+	"global_defs/snmp_socket":                         {NoEffect, noSNMP},
+	"global_defs/enable_traps":                        {NotDone, "no trap is sent"},
+	"global_defs/enable_snmp_vrrp":                    {NotDone, noSNMP},
+	"global_defs/enable_snmp_keepalived":              {NotDone, noSNMP},
+	"global_defs/enable_snmp_rfc":                     {NotDone, noSNMP},
+	"global_defs/enable_snmp_rfcv2":                   {NotDone, noSNMP},
+	"global_defs/enable_snmp_rfcv3":                   {NotDone, noSNMP},
+	"global_defs/enable_snmp_checker":                 {NotDone, noSNMP},
+	"global_defs/snmp_vs_stats_update_interval":       {NoEffect, noSNMP},
+	"global_defs/snmp_rs_stats_update_interval":       {NoEffect, noSNMP},
+	"global_defs/enable_dbus":                         {NotDone, noDBus},
+	"global_defs/dbus_service_name":                   {NoEffect, noDBus},
+	"global_defs/dbus_no_interface_name":              {NoEffect, noDBus},
+	"global_defs/vrrp_netlink_cmd_rcv_bufs":           {NoEffect, noBuffers},
+	"global_defs/vrrp_netlink_cmd_rcv_bufs_force":     {NoEffect, noBuffers},
+	"global_defs/vrrp_netlink_monitor_rcv_bufs":       {NoEffect, noBuffers},
+	"global_defs/vrrp_netlink_monitor_rcv_bufs_force": {NoEffect, noBuffers},
+	"global_defs/process_monitor_rcv_bufs":            {NoEffect, noBuffers},
+	"global_defs/process_monitor_rcv_bufs_force":      {NoEffect, noBuffers},
+	"global_defs/lvs_netlink_cmd_rcv_bufs":            {NoEffect, noBuffers},
+	"global_defs/lvs_netlink_cmd_rcv_bufs_force":      {NoEffect, noBuffers},
+	"global_defs/lvs_netlink_monitor_rcv_bufs":        {NoEffect, noBuffers},
+	"global_defs/lvs_netlink_monitor_rcv_bufs_force":  {NoEffect, noBuffers},
+	"global_defs/rs_init_notifies":                    {NoEffect, "virtual servers are not checked"},
+	"global_defs/no_checker_emails":                   {NoEffect, noMail},
+	"global_defs/vrrp_rx_bufs_policy":                 {NoEffect, noBuffers},
+	"global_defs/vrrp_rx_bufs_multiplier":             {NoEffect, noBuffers},
+	"global_defs/vmac_prefix":                         {NotDone, noVMAC},
+	"global_defs/vmac_addr_prefix":                    {NotDone, noVMAC},
+	"global_defs/umask":                               {NoEffect, "files are created with the modes that they need"},
+	"global_defs/random_seed":                         {NoEffect, "nothing that it would begin is left to chance"},
+	"global_defs/reload_check_config":                 {NoEffect, "a configuration is always checked before it is used"},
+	"global_defs/reload_time_file":                    {NotDone, "there is no reload at a set time"},
+	"global_defs/reload_repeat":                       {NotDone, "there is no reload at a set time"},
+	"global_defs/reload_file":                         {NotDone, "no file shows that a reload goes on"},
+	"global_defs/config_save_dir":                     {NotDone, "no copy is kept"},
+	"global_defs/tmp_config_directory":                {NoEffect, oneProcess},
+	"global_defs/data_use_instance":                   {NoEffect, noDump},
+	"global_defs/json_version":                        {NoEffect, noDump},
+	"global_defs/iproute_usr_dir":                     {NoEffect, noRoutes},
+	"global_defs/iproute_etc_dir":                     {NoEffect, noRoutes},
+	"global_defs/state_dump_file":                     {NoEffect, noDump},
+	"global_defs/stats_dump_file":                     {NoEffect, noDump},
+	"global_defs/json_dump_file":                      {NoEffect, noDump},
+	"global_defs/fifo_write_vrrp_states_on_reload":    {NotDone, "states are written when they change"},
+
+	"global_defs/notify_fifo_script":           {NotDone, "the script is not started; start the reader of the pipe yourself"},
+	"global_defs/vrrp_notify_fifo_script":      {NotDone, "the script is not started; start the reader of the pipe yourself"},
+	"global_defs/vrrp_notify_priority_changes": {NotDone, "changes of priority are not written to the pipes"},
+	"global_defs/vrrp_delay_after_boot":        {NotDone, "instances begin at once, or after vrrp_startup_delay"},
+	"global_defs/log_unknown_vrids":            {NotDone, "they are not logged"},
+	"global_defs/vrrp_skip_check_adv_addr":     {NoEffect, noAddressCheck},
+
+	"vrrp_script/init_fail": {NoEffect, "it has none in keepalived either, once the script is tracked"},
+
+	"cluster/gateway":         {NotDone, "gateways are not probed, and a director that cannot reach them stays eligible"},
+	"cluster/gateway_require": {NoEffect, "gateways are not probed"},
+
+	"vrrp_sync_group/notify_priority_changes": {NotDone, "changes of priority are not written to the pipes"},
+	"vrrp_sync_group/track_file":              {NotDone, noTracker},
+	"vrrp_sync_group/track_process":           {NotDone, noTracker},
+	"vrrp_sync_group/track_bfd":               {NotDone, noTracker},
+	"vrrp_sync_group/smtp_alert":              {NotDone, noMail},
+	"vrrp_sync_group/global_tracking":         {NoEffect, "it has none in keepalived either"},
+
+	"vrrp_instance/use_vmac":                  {NotDone, noVMAC},
+	"vrrp_instance/use_vmac_addr":             {NotDone, noVMAC},
+	"vrrp_instance/vmac_xmit_base":            {NoEffect, noVMAC},
+	"vrrp_instance/use_ipvlan":                {NotDone, "addresses are held on the interface itself"},
+	"vrrp_instance/track_file":                {NotDone, noTracker},
+	"vrrp_instance/track_process":             {NotDone, noTracker},
+	"vrrp_instance/track_bfd":                 {NotDone, noTracker},
+	"vrrp_instance/vrf":                       {NotDone, "sockets use the main routing table"},
+	"vrrp_instance/promote_secondaries":       {NotDone, "the setting of the interface stays as it is"},
+	"vrrp_instance/linkbeat_use_polling":      {NoEffect, "link state comes from netlink"},
+	"vrrp_instance/virtual_routes":            {NotDone, noRoutes},
+	"vrrp_instance/virtual_rules":             {NotDone, noRoutes},
+	"vrrp_instance/no_accept":                 {NotDone, "packets to the addresses are accepted"},
+	"vrrp_instance/debug":                     {NoEffect, "it has none in keepalived either"},
+	"vrrp_instance/smtp_alert":                {NotDone, noMail},
+	"vrrp_instance/lvs_sync_daemon_interface": {NotDone, noLVS},
+	"vrrp_instance/garp_extra_if":             {NotDone, "addresses on other interfaces are announced as all others are"},
+	"vrrp_instance/vmac_garp_intvl":           {NotDone, "addresses on other interfaces are announced as all others are"},
+	"vrrp_instance/track_src_ip":              {NotDone, "an absent source address is noticed when sending fails"},
+	"vrrp_instance/skip_check_adv_addr":       {NoEffect, noAddressCheck},
+	"vrrp_instance/notify_priority_changes":   {NotDone, "changes of priority are not written to the pipes"},
+	"vrrp_instance/auth_hmac":                 {Refused, "without it advertisements would be neither signed nor checked"},
+}
+
+// EffectOf says what had does about a keyword, and in a few words why or what is lost.
+func EffectOf(block, word string) (Effect, string) {
+	if e, found := effects[block+"/"+word]; found {
+		return e.effect, e.text
+	}
+	return Acts, ""
+}

@@ -1,0 +1,158 @@
+package controltest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/hactl/had/internal/control/api"
+	"github.com/hactl/had/internal/control/eventlog"
+)
+
+// Backend serves a Gathered and carries actions out on it. It implements control.Backend.
+type Backend struct {
+	Log *eventlog.Log
+	// Block makes Move and SetMaintenance wait until their context ends.
+	Block bool
+	// Stuck makes SetMaintenance commit its mark without any group leaving the node.
+	Stuck bool
+
+	mu    sync.Mutex
+	state api.Gathered
+	calls []string
+}
+
+// NewBackend serves in, with the events of Events.
+func NewBackend(in api.Gathered) *Backend {
+	b := &Backend{state: in, Log: eventlog.New(in.Self.Node, 64)}
+	for _, e := range Events() {
+		b.Log.Append(e)
+	}
+	return b
+}
+
+// Events are those of every scenario.
+func Events() []api.Event {
+	at := func(clock string) api.Time {
+		var t api.Time
+		if err := t.UnmarshalJSON([]byte(`"2026-11-21T` + clock + `Z"`)); err != nil {
+			panic(err)
+		}
+		return t
+	}
+	return []api.Event{
+		{Index: 88100, ID: "a", Time: at("09:30:11.204"), Severity: api.Info, Kind: api.EventGrant, Node: "lb2", Group: "VI_DB", Epoch: 9,
+			Text: "lb1 -> lb2", Reason: "kernel update", By: "alice"},
+		{ID: "b", Time: at("10:51:30.812"), Severity: api.Warn, Kind: api.EventMember, Node: "lb2", Text: "lost lb1, w1"},
+		{ID: "c", Time: at("10:51:33.312"), Severity: api.Warn, Kind: api.EventLapse, Node: "lb2", Group: "VI_DB", Epoch: 9,
+			Text: "lease of lb2 lapsed; 192.0.2.20 removed, verified absent from the kernel"},
+		{Index: 88213, ID: "d", Time: at("10:51:34.112"), Severity: api.Info, Kind: api.EventGrant, Node: "lb1", Group: "VI_DB", Epoch: 10,
+			Text: "lb1 owns 192.0.2.20", Reason: "lb2 advertised no more"},
+	}
+}
+
+// Calls lists the actions asked for so far.
+func (b *Backend) Calls() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]string(nil), b.calls...)
+}
+
+// Report returns the report of the node that is asked.
+func (b *Backend) Report(context.Context) (api.NodeReport, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.state.Self, nil
+}
+
+// Gather returns the state; with local set, without the peers' reports.
+func (b *Backend) Gather(_ context.Context, local bool) (api.Gathered, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	text, err := json.Marshal(b.state) // a copy that actions do not touch
+	if err != nil {
+		return api.Gathered{}, err
+	}
+	var in api.Gathered
+	if err := json.Unmarshal(text, &in); err != nil {
+		return api.Gathered{}, err
+	}
+	if local && in.View != nil {
+		in.View.Consistent, in.View.Via = false, in.Self.Node
+		for i := range in.Peers {
+			in.Peers[i].Report, in.Peers[i].Error = nil, "not asked"
+		}
+	}
+	return in, nil
+}
+
+// Move makes step.To the owner at once.
+func (b *Backend) Move(ctx context.Context, step api.MoveStep, reason string, by api.Caller) (api.MoveOutcome, error) {
+	if b.Block {
+		<-ctx.Done()
+		return api.MoveOutcome{}, fmt.Errorf("%s has released nothing: %w", step.From, ctx.Err())
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls = append(b.calls, fmt.Sprintf("move %s %s->%s reason=%q by=%s", step.Group, step.From, step.To, reason, by.User))
+	epoch := b.move(step.Group, step.From, step.To)
+	return api.MoveOutcome{Group: step.Group, From: step.From, To: step.To, Epoch: epoch, InterruptionSeconds: 0.0062,
+		Phases: []api.Phase{{Text: "released by " + step.From, Seconds: 0.0021}, {Text: "granted to " + step.To, Seconds: 0.0015},
+			{Text: "announced by " + step.To, Seconds: 0.0026}}}, nil
+}
+
+func (b *Backend) report(node string) *api.NodeReport {
+	if b.state.Self.Node == node {
+		return &b.state.Self
+	}
+	for i := range b.state.Peers {
+		if b.state.Peers[i].Name == node {
+			return b.state.Peers[i].Report
+		}
+	}
+	return nil
+}
+
+func (b *Backend) move(group, from, to string) (epoch uint64) {
+	r := record(b.state.View, group)
+	r.Owner, r.LastOwner, r.Epoch = to, to, r.Epoch+1
+	drop(b.report(from), group, api.GroupBackup)
+	take(b.report(to), group, r.Epoch, api.At(Now))
+	return r.Epoch
+}
+
+// SetMaintenance sets the mark and moves the node's groups away.
+func (b *Backend) SetMaintenance(ctx context.Context, mark api.Maintenance, on bool) error {
+	if b.Block {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls = append(b.calls, fmt.Sprintf("maintenance %s on=%v until=%v reason=%q by=%s", mark.Node, on, !mark.Until.IsZero(), mark.Reason, mark.By))
+	if !on {
+		b.state.View.Maintenance = nil
+		return nil
+	}
+	b.state.View.Maintenance = append(b.state.View.Maintenance, mark)
+	if b.Stuck {
+		return nil
+	}
+	other := map[string]string{"lb1": "lb2", "lb2": "lb1"}[mark.Node]
+	if b.report(other) == nil {
+		return nil
+	}
+	for _, g := range groups {
+		if record(b.state.View, g.name).Owner == mark.Node {
+			b.move(g.name, mark.Node, other)
+		}
+	}
+	return nil
+}
+
+// Events serves Log.
+func (b *Backend) Events(_ context.Context, after uint64) (api.EventPage, <-chan struct{}, error) {
+	page, changed := b.Log.Since(after)
+	return page, changed, nil
+}

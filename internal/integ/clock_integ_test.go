@@ -1,0 +1,55 @@
+//go:build integ
+
+package integ
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hactl/had/internal/lab/site"
+)
+
+// stepClock sets the machine's wall clock.
+func stepClock(by time.Duration) error {
+	if !guest() {
+		return errors.New("the clock of this machine is left alone")
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_REALTIME, &now); err != nil {
+		return err
+	}
+	then := unix.NsecToTimespec(now.Nano() + int64(by))
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &then); err != nil {
+		return fmt.Errorf("set the wall clock by %s: %w", by, err)
+	}
+	return nil
+}
+
+// withinASecond is the time in which a director must have noticed a step and written its guard again, on an emulated processor.
+func withinASecond(*scene) time.Duration { return time.Second }
+
+// Steps of the wall clock move nothing: no lease is measured by it. The kernel's guard looks at it, in one of two conditions, and
+// is written again at once.
+func TestWallClockSteps(t *testing.T) {
+	if inVM(t) {
+		return
+	}
+	// The emulated processor is a slow one.
+	s := newSite(t, func(p *site.Plan) { p.Period = 5 * time.Millisecond })
+	for _, by := range []time.Duration{time.Hour, -time.Hour} {
+		play(t, s, trial{
+			name: fmt.Sprintf("the wall clock is set by %s", by), expect: stays, bound: withinASecond, hold: 10 * time.Second,
+			make: func(*scene) error { return stepClock(by) },
+		})
+		// Nobody writes the guard again while the owner is frozen.
+		play(t, s, trial{
+			name: fmt.Sprintf("the owner is frozen and the wall clock set by %s", by), expect: moves, hold: time.Second,
+			make: func(s *scene) error { return errors.Join(s.Freeze(s.owner), stepClock(by)) },
+			heal: func(s *scene) error { return s.Thaw(s.owner) },
+		})
+	}
+}

@@ -1,0 +1,78 @@
+//go:build integ
+
+package integ
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/hactl/had/internal/lab"
+	"github.com/hactl/had/internal/lab/observer"
+	"github.com/hactl/had/internal/lab/site"
+)
+
+// binVar names the directory of the programs under test.
+const binVar = "HAD_BIN"
+
+func TestMain(m *testing.M) {
+	observer.MaybeRun()
+	if isGuestInit() {
+		runGuest() // does not return
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if !lab.Inside() && os.Getenv(binVar) == "" {
+		dir, err := build()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		os.Setenv(binVar, dir)
+	}
+	if os.Getenv(allVar) != "" && !guest() {
+		code, err := boot(context.Background(), os.Stdout, os.Args[1:]...)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return code
+	}
+	return lab.Main(m.Run)
+}
+
+// build builds the programs under test.
+func build() (dir string, err error) {
+	if dir, err = os.MkdirTemp("", "had-integ-"); err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-o", dir, "github.com/hactl/had/cmd/had", "github.com/hactl/had/cmd/hawitness",
+		"github.com/hactl/had/cmd/hactl")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		os.RemoveAll(dir)
+		return "", fmt.Errorf("build the programs under test: %w: %s", err, out)
+	}
+	return dir, nil
+}
+
+func programs() site.Programs {
+	dir := os.Getenv(binVar)
+	return site.Programs{Had: filepath.Join(dir, "had"), Hawitness: filepath.Join(dir, "hawitness"), Hactl: filepath.Join(dir, "hactl")}
+}
+
+// keepalived returns the path of stock keepalived, or skips the test.
+func keepalived(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("keepalived")
+	if err != nil {
+		t.Skip("stock keepalived is not installed")
+	}
+	return path
+}

@@ -1,0 +1,2 @@
+// Package layout holds no code: its test states which package may import which, and why.
+package layout

@@ -1,0 +1,136 @@
+// Package witness is the role of a member that only votes: it keeps the replicated state and promises leases, and acts on
+// neither. It needs no privilege.
+package witness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hactl/had/cluster"
+	"github.com/hactl/had/cluster/lease"
+	"github.com/hactl/had/internal/clock"
+	"github.com/hactl/had/internal/clock/leaseclock"
+	"github.com/hactl/had/internal/control"
+	"github.com/hactl/had/internal/control/api"
+	"github.com/hactl/had/internal/member"
+)
+
+// housekeeping is how often the loop does what has no event of its own.
+const housekeeping = 250 * time.Millisecond
+
+var errStopped = errors.New("hawitness is stopping")
+
+// Witness is one member without groups. Make one with New, then call Run once.
+type Witness struct {
+	cluster  *cluster.Cluster
+	config   cluster.Config
+	clock    *leaseclock.Clock
+	link     *member.Link
+	service  *member.Service
+	node     *lease.Node
+	started  time.Time
+	requests chan func(clock.Time) // run by the loop
+	ended    chan struct{}
+}
+
+// New makes the witness of an open cluster. It comes before cluster.Run.
+func New(cfg cluster.Config, c *cluster.Cluster, lc *leaseclock.Clock) *Witness {
+	w := &Witness{
+		cluster: c, config: cfg, clock: lc, link: member.NewLink(c, cfg.Logger), started: time.Now(),
+		requests: make(chan func(clock.Time)), ended: make(chan struct{}),
+	}
+	w.service = member.NewService(cfg, c, w.report, w.move)
+	return w
+}
+
+// Backend answers the control socket.
+func (w *Witness) Backend() control.Backend { return w.service }
+
+// Run works until ctx or the cluster ends.
+func (w *Witness) Run(ctx context.Context) error {
+	defer close(w.ended)
+	ctx, stop := context.WithCancel(ctx) // the service ends with this part of the process
+	defer stop()
+	w.node = lease.NewNode(w.clock.Now(), lease.Config{
+		Self: w.cluster.Self(), Life: lease.Life(w.config.Life), Duration: w.config.Lease, Slack: w.config.Slack,
+		Ceiling: w.cluster.PromiseCeiling(),
+	}, member.LogState{Cluster: w.cluster})
+	go w.service.Run(ctx)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case ev, open := <-w.cluster.Events():
+			if !open {
+				return nil
+			}
+			w.service.Observe(ev)
+			if in, ok := w.link.Input(ev); ok {
+				w.do(w.node.Step(w.clock.Now(), in))
+			}
+		case in := <-w.link.Inputs:
+			w.do(w.node.Step(w.clock.Now(), in))
+		case f := <-w.requests:
+			f(w.clock.Now())
+		case <-timer.C:
+			w.service.CheckQuorum()
+			for _, in := range w.link.Standings(time.Now()) {
+				w.do(w.node.Step(w.clock.Now(), in))
+			}
+			w.do(w.node.Tick(w.clock.Now()))
+		}
+		timer.Reset(w.wait())
+	}
+}
+
+// wait is the span to the next timer.
+func (w *Witness) wait() time.Duration {
+	span := housekeeping
+	if at := w.node.Deadline(); !at.IsZero() {
+		span = min(span, at.Sub(w.clock.Now()))
+	}
+	return max(span, 0)
+}
+
+func (w *Witness) do(actions []lease.Action) {
+	for _, a := range actions {
+		w.link.Do(a)
+	}
+}
+
+// inLoop runs f on the loop's goroutine and waits for it.
+func (w *Witness) inLoop(ctx context.Context, f func(clock.Time)) error {
+	done := make(chan struct{})
+	select {
+	case w.requests <- func(now clock.Time) { f(now); close(done) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the witness is busy: %w", ctx.Err())
+	case <-w.ended:
+		return errStopped
+	}
+}
+
+func (w *Witness) move(ctx context.Context, group string, to cluster.MemberID, reason string) error {
+	var refused error
+	if err := w.inLoop(ctx, func(now clock.Time) {
+		var actions []lease.Action
+		actions, refused = w.node.Move(now, group, to, reason)
+		w.do(actions)
+	}); err != nil {
+		return err
+	}
+	return refused
+}
+
+// report says what this witness knows.
+func (w *Witness) report(ctx context.Context) (api.NodeReport, error) {
+	r := w.service.BaseReport(api.Witness, w.started)
+	err := w.inLoop(ctx, func(now clock.Time) { w.service.AddVoter(&r, w.node, now) })
+	return r, err
+}
