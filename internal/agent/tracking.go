@@ -10,6 +10,7 @@ import (
 
 	"github.com/hactl/had/internal/agent/director"
 	"github.com/hactl/had/internal/conf"
+	"github.com/hactl/had/internal/linux/address"
 	"github.com/hactl/had/internal/linux/link"
 	"github.com/hactl/had/internal/notify"
 	"github.com/hactl/had/vrrp/speaker"
@@ -106,6 +107,9 @@ func (a *Agent) scriptDone(r scriptResult) {
 // fromKernel takes in a change of an interface or an address.
 func (a *Agent) fromKernel(ev link.Event) {
 	a.handleLink(ev)
+	if added, ok := ev.(link.AddressAdded); ok && a.clustered() {
+		a.removeForeign(added.Address)
+	}
 	if gone, ok := ev.(link.AddressRemoved); ok {
 		for _, name := range a.order {
 			if i := a.instances[name]; i.holding.taken && i.holding.has(gone.Address) {
@@ -117,6 +121,22 @@ func (a *Agent) fromKernel(ev link.Event) {
 	switch ev.(type) {
 	case link.LinkChanged, link.LinkRemoved, link.AddressAdded, link.AddressRemoved, link.AddressChanged, link.Synced:
 		a.look()
+	}
+}
+
+// removeForeign removes a virtual address that somebody else has added while its group is not held here. The guard keeps
+// it from being used meanwhile.
+func (a *Agent) removeForeign(added address.Address) {
+	for _, name := range a.order {
+		i := a.instances[name]
+		if i.holding.taken || !i.holding.has(added) {
+			continue
+		}
+		text := added.Prefix.String() + " was added by somebody else while this node does not own it; removed"
+		if err := a.manager.Remove(added); err != nil {
+			text = added.Prefix.String() + " was added by somebody else and cannot be removed: " + err.Error()
+		}
+		a.journal(director.Journal{Group: i.group, Severity: director.Warn, Kind: "address", Text: text})
 	}
 }
 
