@@ -102,7 +102,8 @@ type Cluster struct {
 	refusals   []Refusal
 	raftLog    *store.Log
 	raft       *raftHost
-	starting   bool
+	starting   chan struct{} // closed when the start of raft that is under way has ended; nil: none is
+	closed     bool
 	broken     string          // why raft does not run although it should
 	joins      map[string]join // by node; of this member as leader
 	removals   map[string]bool // nodes that an operator wants out
@@ -366,7 +367,17 @@ func (c *Cluster) Close() error {
 	c.closeOnce.Do(func() {
 		c.gossip.close()
 		c.mu.Lock()
-		host, log := c.raft, c.raftLog
+		c.closed = true
+		starting := c.starting
+		c.mu.Unlock()
+		if starting != nil {
+			select {
+			case <-starting:
+			case <-time.After(shutdownWait):
+			}
+		}
+		c.mu.Lock()
+		host, log, starting := c.raft, c.raftLog, c.starting
 		c.raft, c.raftLog = nil, nil
 		c.mu.Unlock()
 		var ended <-chan struct{}
@@ -377,8 +388,12 @@ func (c *Cluster) Close() error {
 		if log != nil {
 			closed := make(chan error, 1)
 			go func() {
+				// Raft must not find its log closed, neither while it ends nor while it starts.
 				if ended != nil {
-					<-ended // raft must not find its log closed
+					<-ended
+				}
+				if starting != nil {
+					<-starting
 				}
 				closed <- log.Close()
 			}()

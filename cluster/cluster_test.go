@@ -336,6 +336,76 @@ func TestTheLeaderWithoutItsDataComesBackAsANewMember(t *testing.T) {
 	w.whole(15 * time.Second)
 }
 
+func TestAMemberThatIsStoppedWhileItStartsKeepsItsData(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lease)
+	dumpOnFailure(t, w)
+	w.found()
+	self := w.nodes["lb2"].Self()
+	for i := range 12 {
+		w.nodes["lb2"].kill()
+		if n := w.start("lb2"); n.Self() != self || n.Status().DataLost != "" {
+			t.Fatalf("%s has become %s: %s", self, n.Self(), n.Status().DataLost)
+		}
+		time.Sleep(time.Duration(i) * time.Millisecond)
+	}
+	w.whole(10 * time.Second)
+}
+
+func TestAMemberKnowsTheVotersBeforeThereIsALeader(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lease)
+	dumpOnFailure(t, w)
+	w.found()
+	for _, n := range w.nodes {
+		n.kill()
+	}
+	alone := w.start("lb1")
+	w.eventually(2*time.Second, "it knows its voters", func() error {
+		if s := alone.Status(); s.State != StateMember || len(s.Voters.Latest.Members) != 3 || s.Quorum {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+}
+
+func TestANewMemberIsBroughtUpWithASnapshot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lease)
+	dumpOnFailure(t, w)
+	w.found()
+	leader := w.leader(2*time.Second, "lb1", "lb2")
+	other := map[string]string{"lb1": "lb2", "lb2": "lb1"}[leader.name]
+	w.nodes[other].kill()
+	w.wipe(other)
+	var want []string
+	for i := range 20 {
+		want = append(want, fmt.Sprint("note ", i))
+		leader.submit(t, 5*time.Second, want[i])
+	}
+	short := leader.host().raft.ReloadableConfig()
+	short.TrailingLogs = 1
+	must(t, leader.host().raft.ReloadConfig(short))
+	must(t, leader.host().raft.Snapshot().Error())
+	back := w.start(other)
+	w.whole(15 * time.Second)
+	w.eventually(2*time.Second, "its copy is complete", func() error {
+		if got := back.notes(); !slices.Equal(got, want) {
+			return fmt.Errorf("%v", got)
+		}
+		return nil
+	})
+	if !back.seen(func(e Event) bool { a, ok := e.(Applied); return ok && a.Restored }) {
+		t.Error("no snapshot was restored")
+	}
+	// What it got is enough to start from.
+	back = w.restart(other)
+	w.whole(10 * time.Second)
+	if got := back.notes(); !slices.Equal(got, want) {
+		t.Errorf("after a restart: %v", got)
+	}
+}
+
 func TestADirectoryPutBackFromACopyIsRecognised(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lease)

@@ -239,14 +239,13 @@ func (c *Cluster) found(q foundRequest) error {
 	if !slices.Contains(q.Voters, c.self) {
 		return fmt.Errorf("found the cluster: member %s is not in it", c.self)
 	}
-	c.mu.Lock()
-	if c.clusterID != "" || c.starting {
-		c.mu.Unlock()
-		return fmt.Errorf("found the cluster: this member belongs to one already")
+	if !c.mayStart() {
+		return errors.New("found the cluster: this member starts or stops")
 	}
-	c.starting = true
-	c.mu.Unlock()
 	defer c.started()
+	if c.id() != "" {
+		return errors.New("found the cluster: this member belongs to one already")
+	}
 	if err := c.dir.SetClusterID(q.ClusterID); err != nil {
 		return fmt.Errorf("found the cluster: %w", err)
 	}
@@ -279,12 +278,9 @@ func (c *Cluster) onFound(_ context.Context, from string, q foundRequest) (struc
 
 // adopt makes this member part of a cluster that has it in its configuration. It does not block.
 func (c *Cluster) adopt(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.clusterID != "" || c.starting {
+	if c.id() != "" || !c.mayStart() {
 		return
 	}
-	c.starting = true
 	go func() {
 		defer c.started()
 		if err := c.dir.SetClusterID(id); err != nil {
@@ -300,16 +296,17 @@ func (c *Cluster) adopt(id string) {
 func (c *Cluster) mayStart() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.starting {
+	if c.starting != nil || c.closed {
 		return false
 	}
-	c.starting = true
+	c.starting = make(chan struct{})
 	return true
 }
 
 func (c *Cluster) started() {
 	c.mu.Lock()
-	c.starting = false
+	close(c.starting)
+	c.starting = nil
 	c.mu.Unlock()
 	c.wake()
 }
@@ -355,8 +352,15 @@ func (c *Cluster) bringUp(first *raft.Configuration) error {
 		return err
 	}
 	c.mu.Lock()
-	c.raft = host
+	closed := c.closed
+	if !closed {
+		c.raft = host
+	}
 	c.mu.Unlock()
+	if closed {
+		host.stop()
+		return ErrClosed
+	}
 	c.wake()
 	return nil
 }

@@ -53,7 +53,7 @@ type Log struct {
 
 // LogHooks are called from raft's goroutines and must not block.
 type LogHooks struct {
-	Configuration func(entry *raft.Log) // a configuration entry has been appended
+	Configuration func(entry *raft.Log) // a configuration entry is in the log, or has been appended
 	Truncated     func(from uint64)     // entries from this index on are gone
 	Damaged       func(error)           // an entry read back is not what was written
 }
@@ -79,9 +79,35 @@ func (d *Directory) OpenLog(hooks LogHooks) (*Log, error) {
 		_ = bolt.Close()
 		return nil, fmt.Errorf("count opening of raft.db: %w", err)
 	}
+	if err := l.tellConfigurations(); err != nil {
+		_ = bolt.Close()
+		return nil, err
+	}
 	l.probes.Add(1)
 	go l.probe()
 	return l, nil
+}
+
+// tellConfigurations calls the hook for the configurations that are in the log.
+func (l *Log) tellConfigurations() error {
+	first, err := l.bolt.FirstIndex()
+	if err != nil || l.hooks.Configuration == nil {
+		return err
+	}
+	last, err := l.bolt.LastIndex()
+	if err != nil {
+		return err
+	}
+	for index := max(first, 1); index <= last; index++ {
+		var entry raft.Log
+		if err := l.GetLog(index, &entry); err != nil {
+			return err
+		}
+		if entry.Type == raft.LogConfiguration {
+			l.hooks.Configuration(&entry)
+		}
+	}
+	return nil
 }
 
 // Health tells how the disk does.
