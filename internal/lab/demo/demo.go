@@ -50,8 +50,8 @@ const (
 
 // Run plays the demonstration. Every program that calls it must call [observer.MaybeRun] first in func main: the program is
 // started again with the same arguments inside namespaces, where Run does the work and ends the process, and again as the
-// observer. The outer call returns nil if every phase passed, [ErrFailed] or [ErrVoid] if one did not, [lab.ErrPrivilege] if namespaces
-// are not allowed, and [ErrInterrupted].
+// observer. The outer call returns nil if every phase passed, [ErrFailed] or [ErrVoid] if one did not, [lab.ErrPrivilege] if
+// namespaces are not allowed, and [ErrInterrupted].
 func Run(ctx context.Context, opts Options) error {
 	if opts.In == nil {
 		opts.In = os.Stdin
