@@ -115,7 +115,7 @@ func homeTitles(blocks []string) string {
 	return strings.Join(titles[:last], ", ") + " or " + titles[last]
 }
 
-// tellEffect says once for each word that had does nothing about it, or not all that keepalived does.
+// tellEffect says once for each word that had does nothing about it.
 func (l *loader) tellEffect(s statement) {
 	key := s.row.Block + "/" + s.row.Word
 	if l.told[key] {
@@ -131,7 +131,7 @@ func (l *loader) tellEffect(s statement) {
 	case words.NoEffect:
 		l.told[key] = true
 		l.notef(CodeNoEffect, s.Words[0], "%s has no effect: %s", s.Keyword(), text)
-	case words.NotDone:
+	case words.Warned:
 		l.told[key] = true
 		l.warnf(CodeNotDone, s.Words[0], "%s is not done by this version: %s", s.Keyword(), text)
 	case words.Refused:

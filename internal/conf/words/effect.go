@@ -1,15 +1,42 @@
 package words
 
-// Effect says what had does about a word that it knows. Words for which nothing else is said here act as in keepalived.
+import (
+	"strconv"
+	"strings"
+)
+
+// Effect says what had does about a word that it knows, compared with keepalived. Words for which nothing else is said here
+// are Same. docs/keepalived-compat.md is made of this.
 type Effect uint8
 
 // The effects.
 const (
-	Acts     Effect = iota // as in keepalived, or as docs/keepalived-compat.md says
-	NoEffect               // nothing is done, and nothing is lost
-	NotDone                // nothing is done, and something is lost
-	Refused                // nothing is done, and starting without it would do harm
+	Same     Effect = iota // it acts as in keepalived
+	Differs                // it acts, but not quite as in keepalived: the text says how
+	NoEffect               // nothing is done, and nothing is lost: a note says why
+	Warned                 // nothing is done, and something is lost: a warning says what
+	Refused                // nothing is done, and starting without it would do harm: an error says so
+
+	NotDone = Warned
 )
+
+// Acts tells whether had does something about the word.
+func (e Effect) Acts() bool { return e == Same || e == Differs }
+
+// Status is the word for it on the page about compatibility: same, differs, warned or refused.
+func (e Effect) Status() string {
+	switch e {
+	case Same:
+		return "same"
+	case Differs, NoEffect:
+		return "differs"
+	case Warned:
+		return "warned"
+	case Refused:
+		return "refused"
+	}
+	return "effect(" + strconv.Itoa(int(e)) + ")"
+}
 
 const (
 	oneProcess     = "had is one process and schedules itself"
@@ -26,7 +53,7 @@ const (
 	noAddressCheck = "the addresses in an advertisement are no reason to drop it"
 )
 
-// effects holds what is not Acts, by block and word.
+// effects holds what is not Same, by block and word, one line each.
 var effects = map[string]struct {
 	effect Effect
 	text   string
@@ -200,10 +227,28 @@ var effects = map[string]struct {
 	"vrrp_instance/auth_hmac":                 {Refused, "without it advertisements would be neither signed nor checked"},
 }
 
-// EffectOf says what had does about a keyword, and in a few words why or what is lost.
+// EffectOf says what had does about a word, and in a few words how it differs, why or what is lost. It is what stands here
+// for the word itself: see EffectWithin.
 func EffectOf(block, word string) (Effect, string) {
+	e := effects[block+"/"+word]
+	return e.effect, e.text
+}
+
+// EffectWithin is EffectOf, but a word of which nothing is said shares the fate of the blocks and words around it when those
+// do not act.
+func EffectWithin(block, word string) (Effect, string) {
 	if e, found := effects[block+"/"+word]; found {
 		return e.effect, e.text
 	}
-	return Acts, ""
+	for block != Root {
+		outer, name := Root, block
+		if i := strings.LastIndexByte(block, '/'); i >= 0 {
+			outer, name = block[:i], block[i+1:]
+		}
+		if e, found := effects[outer+"/"+name]; found && !e.effect.Acts() {
+			return e.effect, e.text
+		}
+		block = outer
+	}
+	return Same, ""
 }

@@ -130,14 +130,33 @@ func TestLimits(t *testing.T) {
 }
 
 func TestEffectsAreOfKnownWords(t *testing.T) {
-	for key := range effects {
+	for key, e := range effects {
 		i := strings.LastIndexByte(key, '/')
-		if r := Lookup(key[:i], key[i+1:]); r == nil || r.Kind != Keyword {
-			t.Errorf("%s is no keyword", key)
+		if r := Lookup(key[:i], key[i+1:]); r == nil {
+			t.Errorf("%s is no word", key)
+		}
+		if e.effect == Same || e.effect > Refused || e.text == "" {
+			t.Errorf("%s: %v %q: only what is not the same is said, with a text", key, e.effect.Status(), e.text)
 		}
 	}
-	if e, text := EffectOf("vrrp_instance", "priority"); e != Acts || text != "" {
+	if e, text := EffectOf("vrrp_instance", "priority"); e != Same || text != "" {
 		t.Errorf("vrrp_instance/priority: %v %q", e, text)
+	}
+}
+
+func TestAWordSharesTheFateOfItsBlock(t *testing.T) {
+	for _, c := range []struct{ block, word, like string }{
+		{"vrrp_instance/auth_hmac/mode", "enforce", "vrrp_instance/auth_hmac"},
+		{"virtual_server/real_server/HTTP_GET", "url", "(root)/virtual_server"},
+		{"virtual_server_group/fwmark", "weight", "(root)/virtual_server_group"},
+		{"global_defs", "enable_dbus", "global_defs/enable_dbus"},
+		{"vrrp_instance", "priority", ""},
+		{"(lexical)/BOOL", "on", ""},
+	} {
+		e, text := EffectWithin(c.block, c.word)
+		if want := effects[c.like]; e != want.effect || text != want.text {
+			t.Errorf("%s/%s: got %s %q, want %s %q", c.block, c.word, e.Status(), text, want.effect.Status(), want.text)
+		}
 	}
 }
 
