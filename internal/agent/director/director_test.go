@@ -1,6 +1,7 @@
 package director
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -163,6 +164,70 @@ func TestTheMembersOfASyncGroupLeaveTogether(t *testing.T) {
 	b.advert("y", 200) // a stranger, who needs no lease
 	b.mustBe("x+y", false)
 	b.mustTell("shut x+y, drop y, backup y, shut x+y, drop x, backup x, confirm x+y, waive x+y, release x+y")
+}
+
+// alone is a machine without a cluster whose only group is Active.
+func alone(t *testing.T, group string) *bench {
+	b := newBench(t, false, group)
+	b.step(Start{})
+	b.pass(8 * time.Second)
+	for _, i := range b.m.byName[group].instances {
+		if i.state.Status != vrrp.Active {
+			t.Fatalf("%s is %v", i.cfg.Name, i.state.Status)
+		}
+	}
+	b.trace = nil
+	return b
+}
+
+func TestEveryMemberOfASyncGroupResigns(t *testing.T) {
+	b := alone(t, "x+y")
+	b.step(Fault{Instance: "y", Cause: "test"})
+	b.mustTell("resign y, drop y, fault y, resign x, drop x, fault x")
+	b.trace = nil
+	b.step(Fault{Instance: "y", Cause: "test", Gone: true})
+	b.mustTell("backup y, backup x")
+
+	b = alone(t, "x+y")
+	b.step(Shutdown{})
+	b.mustTell("resign x, drop x, initialize x, resign y, drop y, initialize y, stopped")
+
+	b = owner(t, "x+y")
+	b.nobody = true
+	b.step(Shutdown{})
+	if got := strings.Count(b.story(), "resign x") + strings.Count(b.story(), "resign y"); got != 2 {
+		t.Errorf("a member did not resign: %s", b.story())
+	}
+}
+
+func TestTheMemberThatWishedLastBecomesActiveFirst(t *testing.T) {
+	b := newBench(t, false, "x+y")
+	b.step(Start{})
+	b.pass(2 * time.Second)
+	b.advert("y", 200) // y has somebody to wait for, and x has wished by then
+	b.trace = nil
+	b.pass(4 * time.Second)
+	if want := "advert y, take y, announce y, active y, advert x"; !strings.HasPrefix(b.story(), want) {
+		t.Errorf("got %s, want %s first", b.story(), want)
+	}
+}
+
+func TestAFaultThatIsThereAtTheStartIsTheFirstThatIsHeard(t *testing.T) {
+	b := newBench(t, false, "x+y")
+	b.step(Fault{Instance: "y", Cause: "waiting", Silent: true})
+	b.step(Start{})
+	for _, a := range b.trace {
+		if tr, ok := a.(Transition); ok && !tr.Silent {
+			t.Fatalf("somebody heard of a fault that may be none: %+v", tr)
+		}
+	}
+	b.trace = nil
+	b.step(Fault{Instance: "y", Cause: "failed"})
+	b.step(Fault{Instance: "y", Cause: "waiting", Gone: true})
+	b.mustTell("fault y, fault x")
+	b.trace = nil
+	b.step(Fault{Instance: "y", Cause: "failed", Gone: true})
+	b.mustTell("backup y, backup x")
 }
 
 func TestASyncGroupOneOfWhoseMembersCannotBeActiveIsGivenBack(t *testing.T) {

@@ -125,6 +125,7 @@ type instance struct {
 	group      *group
 	causes     map[string]bool // of faults; true: silent
 	faulted    bool            // the state machine has been told
+	silent     bool            // of a fault that was told, and that nobody is to hear of
 	defendedAt clock.Time
 	defendAt   clock.Time // addresses that somebody claims are to be announced again
 	claimed    string     // by whom, for the journal
@@ -228,8 +229,8 @@ func (m *Machine) start(now clock.Time, e Start) {
 			if !m.gated() && len(g.instances) > 1 {
 				m.vrrp(now, i, vrrp.Hold{})
 			}
+			m.tellFault(now, i) // first, so that a router with a fault does not pass for Backup before
 			m.vrrp(now, i, vrrp.Start{Delay: e.Delay})
-			m.tellFault(now, i)
 		}
 	}
 	m.releaseEarlierLives(now)
@@ -300,7 +301,7 @@ func (m *Machine) vrrp(now clock.Time, i *instance, ev vrrp.Event) {
 			}
 			m.do(Transition{Instance: i.cfg.Name, Transition: a, Priority: i.priority})
 		case vrrp.Wished:
-			m.wished(now, g)
+			m.wished(now, i)
 		case vrrp.Claim, vrrp.Unclaim, vrrp.Ignored:
 			// a gated instance's wish is read from its state when the step is over
 		}
@@ -327,7 +328,8 @@ func (m *Machine) peers(now clock.Time, i *instance, ev vrrp.Event) {
 	}
 }
 
-// followed makes the rest of a group follow a member that has left Active, and ends the lease.
+// followed makes the rest of a group follow a member that has left Active, and ends the lease. A fault and a stop are told
+// to every member by the caller, so that each of them resigns.
 func (m *Machine) followed(now clock.Time, i *instance, ev vrrp.Event, reason string) {
 	g := i.group
 	if g.phase == held || g.phase == arming {
@@ -336,17 +338,23 @@ func (m *Machine) followed(now clock.Time, i *instance, ev vrrp.Event, reason st
 			m.note(g, Warn, "stranger", fmt.Sprintf("%s: %s; that router is not bound by leases", i.cfg.Name, reason))
 		}
 	}
-	m.peers(now, i, vrrp.Yield{Reason: i.cfg.Name + " left: " + reason})
+	switch ev.(type) {
+	case vrrp.Faulted, vrrp.Stop:
+	default:
+		m.peers(now, i, vrrp.Yield{Reason: i.cfg.Name + " left: " + reason})
+	}
 }
 
-// wished lets an ungated sync group become Active once all its members would.
-func (m *Machine) wished(now clock.Time, g *group) {
+// wished lets an ungated sync group become Active once all its members would. The one that was the last to say so goes
+// first.
+func (m *Machine) wished(now clock.Time, last *instance) {
+	g := last.group
 	for _, i := range g.instances {
 		if !i.state.Wish && i.state.Status != vrrp.Active {
 			return
 		}
 	}
-	for _, i := range g.instances {
+	for _, i := range append([]*instance{last}, g.instances...) {
 		if i.state.Status != vrrp.Active {
 			m.vrrp(now, i, vrrp.Granted{})
 		}
@@ -365,6 +373,7 @@ func (m *Machine) fault(now clock.Time, e Fault) {
 		i.causes[e.Cause] = e.Silent
 	}
 	if m.started && (!m.gated() || i.group.phase == away) {
+		m.tellFault(now, i) // whose fault it is goes first
 		m.tellFaults(now, i.group)
 	}
 }
@@ -379,11 +388,11 @@ func (m *Machine) tellFaults(now clock.Time, g *group) {
 func (m *Machine) tellFault(now clock.Time, i *instance) {
 	reason, own, silent := i.group.faultReason(i)
 	switch {
-	case reason != "" && !i.faulted:
-		i.faulted = true
+	case reason != "" && (!i.faulted || i.silent && !silent):
+		i.faulted, i.silent = true, silent
 		m.vrrp(now, i, vrrp.Faulted{Reason: reason, Peer: !own, Silent: silent})
 	case reason == "" && i.faulted:
-		i.faulted = false
+		i.faulted, i.silent = false, false
 		m.vrrp(now, i, vrrp.Recovered{})
 	}
 }
