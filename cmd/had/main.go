@@ -21,6 +21,11 @@ func main() {
 }
 
 func run(ctx context.Context, c daemon.Configuration, log *slog.Logger) error {
+	if c.Cluster != nil && c.Cluster.Self().Witness {
+		return &daemon.ConfigError{Text: fmt.Sprintf("peer %s is a witness in the cluster block: run hawitness", c.Cluster.Self().Name)}
+	}
+	agent.StartupScript(ctx, &c.Global, log)
+	defer agent.ShutdownScript(&c.Global, log)
 	opt := agent.Options{Config: c.Config, Findings: c.Findings, Version: version, Logger: log}
 	if c.Cluster == nil {
 		log.Warn("no cluster block: nothing protects a virtual IP from two owners")
@@ -30,9 +35,6 @@ func run(ctx context.Context, c daemon.Configuration, log *slog.Logger) error {
 		}
 		opt.Clock = lc
 		return member.Alone(ctx, c.Socket, agent.New(opt), log)
-	}
-	if self := c.Cluster.Self(); self.Witness {
-		return &daemon.ConfigError{Text: fmt.Sprintf("peer %s is a witness in the cluster block: run hawitness", self.Name)}
 	}
 	return member.Live(ctx, c.Config, c.Socket, version, log,
 		func(cfg cluster.Config, cl *cluster.Cluster, lc *leaseclock.Clock) member.Part {

@@ -88,6 +88,7 @@ type Agent struct {
 	scripts    []*script
 	runner     *notify.Runner
 	notifier   *notify.Notifier
+	readers    []*notify.Reader
 	noIPVS     error // why no virtual_server can be served, if there is one
 	finished   bool
 
@@ -111,6 +112,7 @@ type instance struct {
 	priority uint8
 	stuck    string // why addresses could not be removed
 	since    time.Time
+	reported notify.State // the last one that scripts and pipes were told
 	sentAt   time.Time
 	restored uint64 // times that somebody else removed addresses
 
@@ -188,9 +190,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer a.manager.Close()
 	defer a.closeRadio()
-	a.openFIFOs()
-	a.resolveNotifyScripts()
-	defer a.stopScripts()
+	a.startNotifying()
+	defer a.stopNotifying()
 	if a.service != nil {
 		go a.service.Run(work)
 	}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/hactl/had/internal/agent/director"
 	"github.com/hactl/had/internal/conf"
@@ -48,7 +46,7 @@ func (a *Agent) startScripts(work context.Context) {
 		s := &script{conf: c}
 		a.scripts = append(a.scripts, s)
 		var err error
-		if s.run, err = a.resolve(&c.Command); err != nil {
+		if s.run, err = resolve(&a.cfg.Global, &c.Command); err != nil {
 			s.unusable = err.Error()
 			a.log.Error("tracked script cannot be used, what it tracks is ignored", "script", c.Name, "err", err)
 			continue
@@ -58,30 +56,6 @@ func (a *Agent) startScripts(work context.Context) {
 		})
 	}
 	a.look()
-}
-
-// resolve finds the program of a command and the identity that it runs as.
-func (a *Agent) resolve(c *conf.Command) (notify.Script, error) {
-	g := &a.cfg.Global
-	user, group := c.User, c.Group
-	if user == "" {
-		user, group = g.ScriptUser, g.ScriptGroup
-	}
-	var id notify.Identity
-	var err error
-	if user == "" {
-		id, err = notify.DefaultIdentity(g.ScriptSecurity)
-	} else {
-		id, err = notify.LookupIdentity(user, group, g.SetSupplementaryGroups)
-	}
-	if err != nil {
-		return notify.Script{}, err
-	}
-	args := c.Argv
-	if c.Opens != "" {
-		args = []string{"<" + c.Opens}
-	}
-	return notify.Resolve(args, id, notify.ResolveOptions{UseSymlinkPaths: g.UseSymlinkPaths, Security: g.ScriptSecurity})
 }
 
 // scriptDone counts a result and tells the machine what follows from it.
@@ -254,114 +228,4 @@ func (a *Agent) objects(i *instance) []track.Object {
 func (a *Agent) linkUp(i *instance) bool {
 	l, ok := a.table.ByName(i.conf.Interface)
 	return ok && l.Works()
-}
-
-// notify tells scripts and pipes of a transition.
-func (a *Agent) notify(i *instance, t director.Transition) {
-	state := notify.State(t.To.KeepalivedName())
-	if t.To.KeepalivedName() == "INIT" {
-		state = notify.Stop
-	}
-	a.notifier.Notify(notify.Change{Kind: notify.Instance, Name: t.Instance, State: state, Priority: t.Priority},
-		a.notifyScripts(i.conf.Notify))
-	a.notifyGroup(i, state)
-}
-
-// notifyGroup reports a sync group once all its members have the same new state.
-func (a *Agent) notifyGroup(i *instance, state notify.State) {
-	if i.conf.SyncGroup == "" || a.groupStates[i.group] == state {
-		return
-	}
-	for _, name := range a.members[i.group] {
-		if a.status(name) != a.status(i.conf.Name) {
-			return
-		}
-	}
-	a.groupStates[i.group] = state
-	for _, sg := range a.cfg.SyncGroups {
-		if sg.Name == i.group {
-			a.notifier.Notify(notify.Change{Kind: notify.Group, Name: sg.Name, State: state}, a.notifyScripts(sg.Notify))
-		}
-	}
-}
-
-// lowerHeard tells that an Active instance heard a lower priority.
-func (a *Agent) lowerHeard(l director.LowerHeard) {
-	i := a.instances[l.Instance]
-	a.notifier.Notify(notify.Change{Kind: notify.Instance, Name: l.Instance, State: notify.MasterRxLowerPri,
-		Priority: i.priority}, a.notifyScripts(i.conf.Notify))
-}
-
-// resolveNotifyScripts looks all of them up before the loop begins, which must not wait for a file system or a user
-// database.
-func (a *Agent) resolveNotifyScripts() {
-	for i := range a.cfg.Instances {
-		a.notifyScripts(a.cfg.Instances[i].Notify)
-	}
-	for _, sg := range a.cfg.SyncGroups {
-		a.notifyScripts(sg.Notify)
-	}
-}
-
-// notifyScripts resolves the scripts of a notify block; one that cannot be used is said once and left out.
-func (a *Agent) notifyScripts(n conf.Notify) notify.Scripts {
-	return notify.Scripts{
-		Master: a.resolved(n.Master), Backup: a.resolved(n.Backup), Fault: a.resolved(n.Fault), Stop: a.resolved(n.Stop),
-		Deleted: a.resolved(n.Deleted), Any: a.resolved(n.Any), MasterRxLowerPri: a.resolved(n.MasterRxLowerPri),
-	}
-}
-
-func (a *Agent) resolved(c *conf.Command) *notify.Script {
-	if c == nil {
-		return nil
-	}
-	if s, known := a.resolvedScripts[c]; known {
-		return s
-	}
-	var found *notify.Script
-	if s, err := a.resolve(c); err != nil {
-		a.log.Error("notify script cannot be used", "script", c.Line, "err", err)
-	} else {
-		found = &s
-	}
-	a.resolvedScripts[c] = found
-	return found
-}
-
-// openFIFOs opens the named pipes of the configuration.
-func (a *Agent) openFIFOs() {
-	for _, f := range []conf.FIFO{a.cfg.Global.NotifyFIFO, a.cfg.Global.VRRPNotifyFIFO} {
-		if f.Path == "" {
-			continue
-		}
-		var owner *notify.Identity
-		if f.User != "" {
-			id, err := notify.LookupIdentity(f.User, strings.TrimPrefix(f.Group, ":"), false)
-			if err != nil {
-				a.log.Error("cannot open notify pipe", "path", f.Path, "err", err)
-				continue
-			}
-			owner = &id
-		}
-		fifo, err := notify.OpenFIFO(f.Path, owner)
-		if err != nil {
-			a.log.Error("cannot open notify pipe", "path", f.Path, "err", err)
-			continue
-		}
-		a.notifier.FIFOs = append(a.notifier.FIFOs, fifo)
-	}
-}
-
-// stopScripts waits for what was started at the end: keepalived gives it a second.
-func (a *Agent) stopScripts() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if err := a.runner.Wait(ctx); err != nil {
-		a.log.Warn("scripts still ran at the end and were left to themselves", "err", err)
-	}
-	for _, f := range a.notifier.FIFOs {
-		if err := f.Close(); err != nil {
-			a.log.Warn("cannot close notify pipe", "path", f.Path(), "err", err)
-		}
-	}
 }

@@ -89,6 +89,17 @@ func (f *FIFO) WriteLine(line string) error {
 	}
 }
 
+// unread tells whether there are lines that nobody has read yet.
+func (f *FIFO) unread() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fd < 0 {
+		return false
+	}
+	n, err := unix.IoctlGetInt(f.fd, unix.TIOCINQ)
+	return err == nil && n > 0
+}
+
 // Close closes the pipe, and removes it if OpenFIFO created it.
 func (f *FIFO) Close() error {
 	f.mu.Lock()

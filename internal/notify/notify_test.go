@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -793,4 +794,76 @@ func TestWhatGoesWrongWithANotificationIsLogged(t *testing.T) {
 			t.Errorf("%s is missing in:\n%s", want, log.String())
 		}
 	}
+}
+
+func TestAReaderReadsWhatWasWrittenBeforeItIsEnded(t *testing.T) {
+	fifo, _ := openFIFOFor(t)
+	dir := t.TempDir()
+	// The path of the pipe is the last argument; the second process shows that the whole group is ended.
+	script := shell(t, dir, `trap 'echo ended >> "$out"; exit' TERM
+		echo "$1 $#" > "$out"
+		sleep 60 &
+		echo $! > "$out.child"
+		while read -r line; do echo "$line" >> "$out"; sleep 0.05; done < "$2"`)
+	script.Args = append(script.Args, "argument")
+	r := StartReader(fifo, script, slog.New(slog.DiscardHandler))
+	for i := range 5 {
+		if err := fifo.WriteLine(strconv.Itoa(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the reader has begun", func() bool {
+		content, _ := os.ReadFile(filepath.Join(dir, "out"))
+		return strings.Contains(string(content), "0")
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	r.Stop(ctx)
+	if got, want := output(t, dir), "argument 2\n0\n1\n2\n3\n4\nended\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	child, err := os.ReadFile(filepath.Join(dir, "out.child"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(child)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "its child is gone", func() bool { return !alive(pid) })
+}
+
+func TestAReaderThatHasEndedIsSaidAndNotWaitedFor(t *testing.T) {
+	fifo, _ := openFIFOFor(t)
+	var log lockedBuffer
+	r := StartReader(fifo, shell(t, t.TempDir(), "exit 3"), slog.New(slog.NewTextHandler(&log, nil)))
+	eventually(t, "it is said", func() bool { return strings.Contains(log.String(), "exit status 3") })
+	if err := fifo.WriteLine("nobody reads this"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { r.Stop(context.Background()); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("Stop waits for a reader that is gone")
+	}
+}
+
+// lockedBuffer is a log that can be read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
