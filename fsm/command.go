@@ -85,8 +85,8 @@ type Release struct {
 	Placed           bool   `json:"placed,omitempty"`
 }
 
-// Maintenance sets or takes off the mark of a node. Until is for display and for whoever proposes its end: the mark
-// stays until a command takes it off.
+// Maintenance sets or takes off the mark of a node. The mark stays until a command takes it off; the leader proposes one
+// when Until has come. Such a command names Until too, and takes off that mark only, not one that was set meanwhile.
 type Maintenance struct {
 	Node   string `json:"node"`
 	On     bool   `json:"on,omitempty"`

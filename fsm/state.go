@@ -211,6 +211,9 @@ func (s *State) setMaintenance(c Command) Result {
 		if !marked {
 			return refused("%s is not in maintenance", m.Node)
 		}
+		if m.Until != 0 && m.Until != old.Until {
+			return refused("the maintenance of %s that ends at %s has been replaced", m.Node, m.Until)
+		}
 		delete(s.maintenance, m.Node)
 		s.record(c, Event{Severity: Info, Node: m.Node, Text: m.Node + " is back from maintenance", Reason: m.Reason, By: m.By})
 		return Result{}

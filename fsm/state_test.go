@@ -44,6 +44,10 @@ func transfer(from uint64, to Member) Command {
 	return Command{Transfer: &Transfer{Group: "VI_WEB", FromEpoch: from, To: to, Reason: "higher priority"}}
 }
 
+func until(node string, on bool, end Wall) Command {
+	return Command{Maintenance: &Maintenance{Node: node, On: on, Until: end}}
+}
+
 func maintenance(node string, on bool) Command {
 	return Command{Maintenance: &Maintenance{Node: node, On: on, By: "alice", Reason: "kernel update"}}
 }
@@ -71,6 +75,11 @@ func TestRules(t *testing.T) {
 			command: grant(lb1, 3), refused: "epoch 3 of VI_WEB is not newer than 3", owner: lb1, released: 3},
 		{name: "a node in maintenance is granted nothing", before: []Command{maintenance("lb1", true)},
 			command: grant(lb1, 1), refused: "lb1 is in maintenance"},
+		{name: "the end of a maintenance that has been replaced does not end its successor",
+			before: []Command{until("lb1", true, 7), until("lb1", true, 9)}, command: until("lb1", false, 7),
+			refused: "the maintenance of lb1 that ends at 1970-01-01T00:00:00.007Z has been replaced"},
+		{name: "the end of a maintenance ends it", before: []Command{until("lb1", true, 7), until("lb1", false, 7)},
+			command: grant(lb1, 1), epoch: 1, owner: lb1, held: true},
 		{name: "a node back from maintenance is granted again",
 			before: []Command{maintenance("lb1", true), maintenance("lb1", false)}, command: grant(lb1, 1), epoch: 1,
 			owner: lb1, held: true},

@@ -30,6 +30,8 @@ const (
 	observeWait = 10 * time.Millisecond  // between two looks at a move
 	askLeader   = 250 * time.Millisecond // between two questions to the leader meanwhile
 	settleWait  = time.Second            // for a committed change to show in this member's own state
+	expireEvery = time.Second            // between two looks for maintenance whose time is over
+	expireWait  = 5 * time.Second        // for its end to be committed; else it is tried again
 	eventsKept  = 4096
 	notesKept   = 64 // journal notes that wait to be committed
 
@@ -90,12 +92,19 @@ type moveCall struct {
 	Reason string
 }
 
-// Run commits notes to the journal until ctx ends. A note that cannot be committed within a minute stays local.
+// Run commits notes to the journal, and as the leader the end of maintenance, until ctx ends. A note that cannot be
+// committed within a minute stays local.
 func (s *Service) Run(ctx context.Context) {
+	expire := time.NewTicker(expireEvery)
+	defer expire.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-expire.C:
+			if s.cluster.Status().Leader == s.cluster.Self() {
+				s.expireMaintenance(ctx, time.Now())
+			}
 		case note := <-s.notes:
 			submit, cancel := context.WithTimeout(ctx, time.Minute)
 			if _, err := s.cluster.Submit(submit, note); err != nil {
@@ -353,22 +362,24 @@ func (s *Service) SetMaintenance(ctx context.Context, mark api.Maintenance, on b
 	return ctx.Err()
 }
 
-// ExpireMaintenance takes off marks whose time is over. The leader calls it now and then.
-func (s *Service) ExpireMaintenance(ctx context.Context, now time.Time) {
-	var over []string
+// expireMaintenance takes off marks whose time is over, by the wall clock of this member, which leads the log.
+func (s *Service) expireMaintenance(ctx context.Context, now time.Time) {
+	var over []fsm.Mark
 	s.cluster.Read(func(state *fsm.State) {
 		for _, m := range state.Maintenances() {
 			if m.Until != 0 && m.Until.Time().Before(now) {
-				over = append(over, m.Node)
+				over = append(over, m)
 			}
 		}
 	})
-	for _, node := range over {
+	for _, m := range over {
+		ctx, cancel := context.WithTimeout(ctx, expireWait)
 		command := fsm.Command{ID: requestID(s.node), Time: fsm.WallOf(now), Node: s.node,
-			Maintenance: &fsm.Maintenance{Node: node, Reason: "its time is over"}}
+			Maintenance: &fsm.Maintenance{Node: m.Node, Until: m.Until, Reason: "its time is over"}}
 		if _, err := s.cluster.Submit(ctx, command); err != nil {
-			s.log.Warn("cannot end a maintenance", "node", node, "err", err)
+			s.log.Warn("cannot end a maintenance", "node", m.Node, "err", err)
 		}
+		cancel()
 	}
 }
 

@@ -119,6 +119,18 @@ func TestCommands(t *testing.T) {
 		})
 		s.hactl(owner, api.ExitOK, "maintenance", "off", other.Name)
 		s.must(s.AwaitHealthy(s.ctx, recoverLimit))
+		// With an end it ends by itself.
+		s.hactl(owner, api.ExitOK, "maintenance", "on", other.Name, "--yes", "--for", "2s")
+		s.eventually(recoverLimit, func() error {
+			out, err := s.Hactl(s.ctx, owner, "events")
+			if err == nil && !strings.Contains(out, "its time is over") {
+				err = fmt.Errorf("the end is not in the journal:\n%s", out)
+			}
+			return err
+		})
+		s.must(s.AwaitHealthy(s.ctx, recoverLimit))
+		s.hactl(w, api.ExitOK, "move", group, "--to", other.Name, "--yes")
+		s.hactl(w, api.ExitOK, "move", group, "--to", owner.Name, "--yes")
 	})
 	s.run("without quorum", func(s *stage) {
 		watched := s.watch()

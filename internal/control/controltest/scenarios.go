@@ -349,7 +349,6 @@ func Maintenance() api.Gathered {
 	*record(in.View, "VI_DB") = api.GroupRecord{Name: "VI_DB", Owner: "lb1", LastOwner: "lb1", Epoch: 10, Since: ago(4 * minute), Reason: "lb2 is in maintenance"}
 	in.View.Maintenance = []api.Maintenance{
 		{Node: "lb2", Since: ago(4 * minute), Until: api.At(Now.Add(2 * hour)), By: "alice", Reason: "kernel update"},
-		{Node: "lb1", Since: ago(2 * day), Until: ago(day), By: "bob", Reason: "over long ago"},
 	}
 	return in
 }

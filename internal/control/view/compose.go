@@ -64,9 +64,7 @@ func newComposer(in api.Gathered) *composer {
 	}
 	if in.View != nil {
 		for _, m := range in.View.Maintenance {
-			if m.Until.IsZero() || m.Until.After(in.At.Time) {
-				c.marks[m.Node] = m
-			}
+			c.marks[m.Node] = m
 		}
 		for _, r := range in.View.Groups {
 			c.records[r.Name] = r
