@@ -58,6 +58,7 @@ type seams struct {
 	fault   store.Fault
 	tricks  *tricks
 	gossip  gossipSeams
+	barrier func() error // what raft answers to a barrier, if it is not nil
 }
 
 // Peer is a configured member.

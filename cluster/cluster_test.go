@@ -857,18 +857,37 @@ func TestRaftIsStartedAnewWhenItRefusesAllProposals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lease)
 	dumpOnFailure(t, w)
+	var refuses atomic.Value // the node whose raft refuses
+	refuses.Store("")
+	w.tweak = func(cfg *Config) {
+		node := cfg.Node
+		cfg.seams.barrier = func() error {
+			if refuses.Load() == node {
+				return raft.ErrLeadershipTransferInProgress
+			}
+			return nil
+		}
+	}
 	w.found()
-	leader := w.leader(2*time.Second, "lb1", "lb2")
-	before := leader.host()
-	leader.rebuild(before, "test")
-	w.eventually(5*time.Second, "another raft runs", func() error {
-		if h := leader.host(); h == nil || h == before {
+	stuck := w.leader(2*time.Second, "lb1", "lb2")
+	before := stuck.host()
+	give := func(from, to *node) {
+		must(t, from.host().raft.LeadershipTransferToServer(raft.ServerID(to.Self()), raft.ServerAddress(to.Self())).Error())
+	}
+	other := w.nodes[map[string]string{"lb1": "lb2", "lb2": "lb1"}[stuck.name]]
+	give(stuck, other)
+	w.leader(10*time.Second, other.name)
+	refuses.Store(stuck.name)
+	give(other, stuck)
+	w.eventually(10*time.Second, "another raft runs", func() error {
+		if h := stuck.host(); h == nil || h == before {
 			return errors.New("not yet")
 		}
 		return nil
 	})
+	refuses.Store("")
 	w.whole(10 * time.Second)
-	leader.submit(t, 2*time.Second, "after")
+	w.leader(10*time.Second, "lb1", "lb2", "w1").submit(t, 5*time.Second, "after")
 }
 
 func TestOpenSaysWhatIsWrong(t *testing.T) {

@@ -357,6 +357,11 @@ func (h *raftHost) lead(term uint64) {
 // barrier waits until all that was committed before term is applied, or until this member does not lead any more. One
 // entry is enough, however long a slow disk takes for it.
 func (h *raftHost) barrier(term uint64) error {
+	if seam := h.c.cfg.seams.barrier; seam != nil {
+		if err := seam(); err != nil {
+			return err
+		}
+	}
 	done := make(chan error, 1)
 	go func() { done <- h.raft.Barrier(h.timing.Transport).Error() }()
 	for {
