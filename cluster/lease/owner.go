@@ -300,6 +300,15 @@ func (n *Node) hurryRound(now clock.Time) {
 	n.startRound(now)
 }
 
+// RenewSoon starts a round before its time, because something suggests that somebody else may hold what this member
+// holds: a voter that follows a newer epoch says so in its answer, and the lease ends before its deadline. At most one
+// round in D/16.
+func (n *Node) RenewSoon(now clock.Time) []Action {
+	n.expire(now)
+	n.hurryRound(now)
+	return n.take(now)
+}
+
 // onRenewReply counts acknowledgements (O2).
 func (n *Node) onRenewReply(now clock.Time, from Member, life Life, reply RenewReply) {
 	switch reply.Refused {

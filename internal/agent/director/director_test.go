@@ -1,6 +1,7 @@
 package director
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -440,6 +441,36 @@ func TestALeaseThatLapsesWhileAnotherGroupIsClaimedIsLeftInTheSameStep(t *testin
 	b.mustBe("x", false)
 	if b.log.Released("x") != 1 {
 		t.Fatalf("not released: %s", b.story())
+	}
+}
+
+func TestAnOwnerAnnouncesItsAddressesAgainWhenItsLinkComesBack(t *testing.T) {
+	b := owner(t, "x")
+	b.step(LinkUp{Instance: "x"})
+	if !strings.Contains(b.story(), "announce x") {
+		t.Errorf("after the link came back: %s", b.story())
+	}
+}
+
+func TestAnOwnerAsksTheVotersAtOnceWhenSomebodyElseActsForItsGroup(t *testing.T) {
+	for name, ev := range map[string]Event{
+		"an advertisement": Advert{Instance: "x", From: netip.MustParseAddr("10.77.0.2"), Priority: 50, Interval: time.Second},
+		"a claim":          Competitor{Instance: "x", Address: netip.MustParseAddr("10.77.0.100"), Hardware: "02:00:00:00:00:02"},
+	} {
+		b := owner(t, "x")
+		b.pass(D / 8) // the next round is due in as much again
+		b.trace = nil
+		b.step(ev)
+		others := len(voters.Voters) - 1
+		if got := b.renewals(); got != others {
+			t.Errorf("%s: %d of %d other voters were asked: %s", name, got, others, b.story())
+		}
+		for range 10 {
+			b.step(ev)
+		}
+		if got := b.renewals(); got != others {
+			t.Errorf("%s that comes again and again: %d renewals at one instant", name, got)
+		}
 	}
 }
 

@@ -284,6 +284,17 @@ func (b *bench) journal(kind string) int {
 	return n
 }
 
+// renewals counts the voters that were asked to acknowledge a lease.
+func (b *bench) renewals() int {
+	n := 0
+	for _, a := range b.trace {
+		if s, ok := a.(lease.Send); ok && s.Message.Renew != nil {
+			n++
+		}
+	}
+	return n
+}
+
 func (b *bench) advert(instance string, priority uint8) {
 	b.step(Advert{Instance: instance, From: netip.MustParseAddr("10.0.0.2"), Priority: priority, Interval: time.Second})
 }

@@ -164,6 +164,7 @@ func (m *Machine) Step(now clock.Time, ev Event) []Action {
 	case Tick:
 		m.tick(now)
 	case Advert:
+		m.doubt(now, m.instances[e.Instance])
 		m.vrrp(now, m.instances[e.Instance], vrrp.Received{From: e.From, Priority: e.Priority, Interval: e.Interval})
 	case Fault:
 		m.fault(now, e)
@@ -424,8 +425,17 @@ func (g *group) faulted() string {
 	return reason
 }
 
+// doubt asks the voters at once whether this director still owns a group that somebody else acts for. A machine that was
+// paused as a whole does not know that its lease is over; they do.
+func (m *Machine) doubt(now clock.Time, i *instance) {
+	if i != nil && m.gated() && i.group.phase == held {
+		m.apply(now, m.node.RenewSoon(now))
+	}
+}
+
 func (m *Machine) competitor(now clock.Time, e Competitor) {
 	i := m.instances[e.Instance]
+	m.doubt(now, i)
 	if i == nil || i.state.Status != vrrp.Active || !i.defendAt.IsZero() {
 		return
 	}
