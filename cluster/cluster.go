@@ -633,16 +633,6 @@ func (c *Cluster) PromiseCeiling() time.Duration { return c.dir.Record().Ceiling
 // SetPromiseCeiling notes a longer promise durably. It blocks on the disk.
 func (c *Cluster) SetPromiseCeiling(d time.Duration) error { return c.dir.RaiseCeiling(d) }
 
-// TransferLeadership hands the leadership of the log to a director that answers, if this member has it. It returns
-// once another member leads. At most one attempt is made per term.
-func (c *Cluster) TransferLeadership(ctx context.Context) error {
-	host := c.host()
-	if host == nil {
-		return ErrNotLeader
-	}
-	return host.handOver(ctx)
-}
-
 // Leave prepares for a planned stop: it hands over the leadership of the log if it can, and tells the peers that this
 // member goes on purpose. The member stays one of the voters and comes back when it is started again. Run and Close
 // still have to end.

@@ -1,7 +1,7 @@
 // Package address adds, refreshes, removes and lists the IP addresses of interfaces, with lifetimes after which the
 // kernel removes an address by itself.
 //
-// A virtual address is put with keepalived's conventions (Virtual, DefaultPreferred). Putting an address that exists
+// A virtual address is put with keepalived's conventions (Virtual). Putting an address that exists
 // refreshes it, removing one that is absent succeeds, so that both may be repeated at any time.
 package address
 
@@ -73,24 +73,6 @@ func Virtual(index int, prefix netip.Prefix) Address {
 	return a
 }
 
-// HostBroadcast returns the address of prefix with all host bits set ("brd +"), or none if the prefix is longer than /30
-// or not IPv4.
-func HostBroadcast(prefix netip.Prefix) netip.Addr { return fillHostBits(prefix, 0xff) }
-
-// NetworkBroadcast returns the address of prefix with all host bits clear ("brd -"), with the limits of HostBroadcast.
-func NetworkBroadcast(prefix netip.Prefix) netip.Addr { return fillHostBits(prefix, 0) }
-
-func fillHostBits(prefix netip.Prefix, fill byte) netip.Addr {
-	if !prefix.Addr().Is4() || prefix.Bits() > 30 {
-		return netip.Addr{}
-	}
-	b := prefix.Masked().Addr().As4()
-	for bit := prefix.Bits(); bit < 32; bit++ {
-		b[bit/8] |= fill & (0x80 >> (bit % 8))
-	}
-	return netip.AddrFrom4(b)
-}
-
 // String returns the address as a person would write it.
 func (a Address) String() string {
 	var s strings.Builder
@@ -117,15 +99,6 @@ type Lifetime struct {
 	// Preferred is the time until the address is deprecated: no longer chosen as the source of new connections. 0 means
 	// at once. It is cut to Valid. IPv4 has no such choice; its addresses stay preferred.
 	Preferred Seconds
-}
-
-// DefaultPreferred returns keepalived's preferred lifetime of a virtual address: an IPv6 host address is deprecated from
-// the start, so that it is not used as a source; others are preferred for ever.
-func DefaultPreferred(prefix netip.Prefix) Seconds {
-	if prefix.Addr().Is6() && prefix.IsSingleIP() {
-		return 0
-	}
-	return Forever
 }
 
 // forFamily returns the values to write for an address of the family of addr.

@@ -13,47 +13,19 @@ import (
 
 func TestVirtualAddressesAreMadeAsKeepalivedDoes(t *testing.T) {
 	tests := []struct {
-		prefix    string
-		flags     Flags
-		preferred Seconds
+		prefix string
+		flags  Flags
 	}{
-		{"192.0.2.10/32", 0, Forever},
-		{"192.0.2.10/24", 0, Forever},
-		{"2001:db8::10/128", NoDAD, 0},
-		{"2001:db8::10/64", NoDAD, Forever},
+		{"192.0.2.10/32", 0},
+		{"192.0.2.10/24", 0},
+		{"2001:db8::10/128", NoDAD},
+		{"2001:db8::10/64", NoDAD},
 	}
 	for _, test := range tests {
 		prefix := netip.MustParsePrefix(test.prefix)
 		want := Address{Index: 3, Prefix: prefix, Flags: test.flags, Protocol: 18}
 		if got := Virtual(3, prefix); got != want {
 			t.Errorf("Virtual(%v) = %+v, want %+v", prefix, got, want)
-		}
-		if got := DefaultPreferred(prefix); got != test.preferred {
-			t.Errorf("DefaultPreferred(%v) = %d, want %d", prefix, got, test.preferred)
-		}
-	}
-}
-
-func TestBroadcastAddresses(t *testing.T) {
-	tests := []struct{ prefix, host, network string }{
-		{"192.0.2.10/24", "192.0.2.255", "192.0.2.0"},
-		{"192.0.2.10/30", "192.0.2.11", "192.0.2.8"},
-		{"10.1.2.3/9", "10.127.255.255", "10.0.0.0"},
-		{"192.0.2.10/31", "", ""},
-		{"192.0.2.10/32", "", ""},
-		{"2001:db8::1/64", "", ""},
-	}
-	for _, test := range tests {
-		prefix := netip.MustParsePrefix(test.prefix)
-		var host, network netip.Addr
-		if test.host != "" {
-			host, network = netip.MustParseAddr(test.host), netip.MustParseAddr(test.network)
-		}
-		if got := HostBroadcast(prefix); got != host {
-			t.Errorf("HostBroadcast(%v) = %v, want %v", prefix, got, host)
-		}
-		if got := NetworkBroadcast(prefix); got != network {
-			t.Errorf("NetworkBroadcast(%v) = %v, want %v", prefix, got, network)
 		}
 	}
 }

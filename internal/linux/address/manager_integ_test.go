@@ -109,7 +109,7 @@ func TestVirtualAddressesInTheKernel(t *testing.T) {
 func TestListShowsWhatWasPut(t *testing.T) {
 	f := setup(t)
 	full := f.virtual("192.0.2.10/24")
-	full.Broadcast = address.HostBroadcast(full.Prefix)
+	full.Broadcast = netip.MustParseAddr("192.0.2.255")
 	full.Label = f.name + ":v"
 	full.Scope = address.ScopeLink
 	full.Flags = address.NoPrefixRoute
