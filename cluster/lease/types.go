@@ -123,6 +123,7 @@ type Broken struct {
 	AnyHolder             bool // H2
 	NoFirstCheck          bool // H3
 	KeepOwnWhenSuperseded bool // H4
+	AnyRelease            bool // H6: the release of another life of the holder's counts
 	TakeReleaseBack       bool // H7
 	LateClearances        bool // H8
 	ForgetClearance       bool // C1

@@ -75,13 +75,13 @@ func (n *Node) proof(group string) proof {
 
 // voids tells whether a promise is void because its holder has released the epoch or a newer one. The release must be of
 // the very life that was promised: only this life never holds such an epoch again, whatever the log says.
-func (r proof) voids(p *promise) bool {
-	return r.epoch >= p.epoch && r.member == p.holder && r.life == p.life
+func (v *Voter) voids(r proof, p *promise) bool {
+	return r.epoch >= p.epoch && (v.broken.AnyRelease || r.member == p.holder && r.life == p.life)
 }
 
 // inTheWay tells whether a promise to somebody else than m runs and is not proved void (V2, H3, H6).
-func (p *promise) inTheWay(now clock.Time, m Member, released proof) bool {
-	return now < p.until && p.holder != m && !p.waived && !released.voids(p)
+func (v *Voter) inTheWay(now clock.Time, p *promise, m Member, released proof) bool {
+	return now < p.until && p.holder != m && !p.waived && !v.voids(released, p)
 }
 
 // newRound tells whether a round of a sender's life is newer than any seen, and remembers it (rule f).
@@ -113,7 +113,7 @@ func (v *Voter) renew(
 		answer.Refused = RefusedReleased
 	case g.First && v.abstaining(now) && !v.broken.FirstWhileAbstaining:
 		answer.Refused, answer.Left = RefusedAbstaining, v.abstainUntil.Sub(now)
-	case g.First && p.inTheWay(now, from, released) && !v.broken.NoFirstCheck:
+	case g.First && v.inTheWay(now, p, from, released) && !v.broken.NoFirstCheck:
 		answer.Refused, answer.Left = RefusedPromised, p.until.Sub(now)
 	default:
 		if v.broken.ShortPromise {
@@ -135,7 +135,7 @@ func (v *Voter) clear(now clock.Time, c Clear, released proof) ClearReply {
 	switch {
 	case v.abstaining(now) && !v.broken.NoAbstain:
 		reply.Refused, reply.Left = RefusedAbstaining, v.abstainUntil.Sub(now)
-	case p.inTheWay(now, c.Member, released) && !v.broken.ClearRunningPromise:
+	case v.inTheWay(now, p, c.Member, released) && !v.broken.ClearRunningPromise:
 		reply.Refused, reply.Left, reply.Holder = RefusedPromised, p.until.Sub(now), p.holder
 	case c.Probe:
 	case c.Epoch <= reply.Epoch:

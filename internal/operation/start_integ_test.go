@@ -182,7 +182,15 @@ func withoutCluster(s *stage, n *site.Node) {
         %s/24
     }
 }
-`, lab.Interface, vip), 0o600)
+virtual_server %s 80 {
+    lb_algo rr
+    lb_kind DR
+    protocol TCP
+    real_server 10.77.0.151 80 {
+        weight 1
+    }
+}
+`, lab.Interface, vip, vip), 0o600)
 	socket := n.Dir() + "/alone.sock"
 	log := n.Dir() + "/alone.log"
 	proc, err := n.Host.Start(lab.Command{Path: binaries.Had, Args: []string{"-f", path, "--control-socket", socket}, LogFile: log})
@@ -203,6 +211,15 @@ func withoutCluster(s *stage, n *site.Node) {
 		}
 		return nil
 	})
+	// A kernel without IPVS takes every call of the usual library for a success: it is asked first.
+	_, err = os.Stat("/proc/net/ip_vs")
+	missing := err != nil
+	out, _ := s.Site.Hactl(ctx, nil, "-s", socket, "status")
+	data, err := os.ReadFile(log)
+	s.must(err)
+	if said := strings.Contains(string(data), "the kernel has no IPVS"); said != missing || strings.Contains(out, "the kernel has no IPVS") != missing {
+		s.t.Errorf("IPVS is missing: %v; log:\n%s\nstatus:\n%s", missing, data, out)
+	}
 	s.must(proc.Signal(syscall.SIGTERM))
 	if err := proc.Wait(ctx); err != nil || proc.ExitCode() != daemon.ExitOK {
 		s.t.Errorf("after SIGTERM: exit code %d, %v", proc.ExitCode(), err)

@@ -23,8 +23,8 @@ const (
 	memory = 10 * time.Minute
 )
 
-// interact keeps the cluster up, does what is typed and says what happens to the address, until quit, the end of the input or
-// ctx's end.
+// interact keeps the cluster up, does what is typed and says what happens to the address, until quit or the end of ctx. The
+// end of the input does not end it.
 func (st *stage) interact(ctx context.Context, p *printer, in io.Reader) error {
 	st.help(p)
 	lines := make(chan string)
