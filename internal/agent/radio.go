@@ -80,7 +80,7 @@ func (a *Agent) speakerConfig(in *conf.Instance) speaker.Config {
 		Name: in.Name, IPv6: in.Family == conf.IPv6, Interface: in.Interface, Version: in.Version, VRID: in.VRID,
 		Interval: in.AdvertInterval, Group: in.MulticastGroup, CheckSource: in.CheckUnicastSource,
 		UnicastTTL: max(in.UnicastTTL, 0), Source: in.Source, ReceiveBuffer: int(in.KernelRxBufSize),
-		Auth: packet.Auth{Type: packet.AuthType(in.Auth.Type), Data: in.Auth.Data},
+		Auth: packet.Auth{Type: packet.AuthType(in.Auth.Type), Data: in.Auth.Data}, Seal: seal(in.HMAC),
 		Options: packet.Options{ChecksumAsV2: in.ChecksumAsV2,
 			OldUnicast: in.Unicast && in.OldUnicastChecksum == conf.OldChecksumAlways},
 		NeverOldUnicast: in.OldUnicastChecksum == conf.OldChecksumNever,
@@ -103,6 +103,21 @@ func (a *Agent) speakerConfig(in *conf.Instance) speaker.Config {
 		}
 	}
 	return c
+}
+
+// seal is auth_hmac as the wire sees it.
+func seal(h *conf.HMAC) *packet.Seal {
+	if h == nil {
+		return nil
+	}
+	s := &packet.Seal{Active: h.ActiveKey, Sign: h.Mode != conf.HMACReceiveOnly, Require: h.Mode == conf.HMACEnforce}
+	if h.AntiReplay == conf.ReplayTime {
+		s.Window = h.TimeWindow
+	}
+	for _, k := range h.Keys {
+		s.Keys = append(s.Keys, packet.Key{ID: k.ID, Secret: k.Secret})
+	}
+	return s
 }
 
 // spacing is the least distance between announcements on an interface.

@@ -538,12 +538,11 @@ const (
 	HMACReceiveOnly
 )
 
-// HMACKey is one key of an auth_hmac block. Exactly one of Secret and File is set.
+// HMACKey is one key of an auth_hmac block.
 type HMACKey struct {
 	Pos    Pos
 	ID     uint8
-	Secret []byte
-	File   string
+	Secret []byte // 32 to 64 bytes
 }
 
 // HMAC is the auth_hmac block of an instance.

@@ -3,6 +3,7 @@ package conf
 import (
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -266,28 +267,39 @@ func (l *loader) hmacWords(v *HMAC) handlers {
 	}
 }
 
-// hmacKey reads "key ID VALUE": plain text, hex: and digits, or file: and a path.
+// hmacKey reads "key ID VALUE": plain text, hex: and digits, or file: and the path of a file that holds one of these.
 func (l *loader) hmacKey(s statement, v *HMAC) {
 	id, ok := l.wholeNumber(s.Words[1], "the identifier of the key", limits(1, 255))
 	if !ok {
 		return
 	}
-	k := HMACKey{Pos: s.Pos(), ID: uint8(id)}
 	w := s.Words[2]
-	if name, found := strings.CutPrefix(w.Text, "file:"); found {
-		k.File = name
-	} else if digits, found := strings.CutPrefix(w.Text, "hex:"); found {
-		secret, err := hex.DecodeString(digits)
+	text := w.Text
+	if path, found := strings.CutPrefix(text, "file:"); found {
+		content, err := l.opts.Files.ReadFile(path)
 		if err != nil {
+			l.errorf(CodeMissing, w, "the key cannot be read: %v", err)
+			return
+		}
+		if info, err := l.opts.Files.Stat(path); err == nil && info.Mode().Perm()&0o077 != 0 {
+			l.warnf(CodeAuth, w, "others may read the key in %s: its mode is %04o", path, info.Mode().Perm())
+		}
+		text = strings.TrimRight(string(content), "\r\n")
+	}
+	k := HMACKey{Pos: s.Pos(), ID: uint8(id), Secret: []byte(text)}
+	if digits, found := strings.CutPrefix(text, "hex:"); found {
+		var err error
+		if k.Secret, err = hex.DecodeString(digits); err != nil {
 			l.errorf(CodeNumber, w, "the key is not an even number of hexadecimal digits") // the digits are a secret
 			return
 		}
-		k.Secret = secret
-	} else {
-		k.Secret = []byte(w.Text)
 	}
-	if k.File == "" && (len(k.Secret) < 32 || len(k.Secret) > 64) {
+	if len(k.Secret) < 32 || len(k.Secret) > 64 {
 		l.errorf(CodeRange, w, "the key has %d bytes, not 32..64", len(k.Secret))
+		return
+	}
+	if slices.ContainsFunc(v.Keys, func(other HMACKey) bool { return other.ID == k.ID }) {
+		l.errorf(CodeDuplicate, w, "key %d is there already", id)
 		return
 	}
 	v.Keys = append(v.Keys, k)

@@ -37,6 +37,8 @@ const (
 	headerLen = 8 // before the addresses, both versions
 	authLen   = 8 // version 2 over IPv4, after the addresses
 
+	checksumOffset = 6
+
 	maxAddresses      = 255
 	maxSeconds        = 255    // version 2: 8 bits of seconds
 	maxCentiseconds   = 0x0fff // version 3: 12 bits of centiseconds
@@ -84,6 +86,9 @@ type Advertisement struct {
 
 	// Auth is used in version 2 only.
 	Auth Auth
+
+	// Stamp is that of a received message with a trailer, else zero; Senders says whether it is new. Append ignores it.
+	Stamp Stamp
 }
 
 // Options are the choices about the checksum of version 3 over IPv4.
@@ -121,7 +126,7 @@ func Append(b []byte, a Advertisement, src, dst netip.Addr, opts Options) ([]byt
 		b = append(b, a.Auth.Data[:]...)
 	}
 	message := b[start:]
-	binary.BigEndian.PutUint16(message[6:], checksum(message, pseudoHeaderSum(a.Version, message, src, dst, opts)))
+	binary.BigEndian.PutUint16(message[checksumOffset:], checksum(message, pseudoHeaderSum(a.Version, message, src, dst, opts)))
 	return b, nil
 }
 
@@ -163,7 +168,7 @@ func (a Advertisement) check(src, dst netip.Addr) (interval uint16, err error) {
 func checksum(message []byte, sum uint32) uint16 {
 	for i := 0; i < len(message); i += 2 {
 		switch {
-		case i == 6: // the checksum field itself
+		case i == checksumOffset: // the checksum field itself
 		case i+1 < len(message):
 			sum += uint32(binary.BigEndian.Uint16(message[i:]))
 		default:

@@ -352,6 +352,8 @@ func FuzzParse(f *testing.F) {
 	f.Add(encode(f, v3(), src4, GroupIPv4, Options{ChecksumAsV2: true}), false, uint8(4|2))
 	f.Add(encode(f, v3(), src4, peer4, Options{OldUnicast: true}), false, uint8(8|2))
 	f.Add(encode(f, v3IPv6(), src6, GroupIPv6, Options{}), true, uint8(2))
+	f.Add(enforcing().Append(encode(f, v3(), src4, GroupIPv4, Options{}), src4, StampAt(noon)), false, uint8(16|2))
+	f.Add(enforcing().Append(encode(f, v2(), src4, GroupIPv4, Options{}), src4, StampAt(noon)), false, uint8(16))
 	f.Fuzz(func(t *testing.T, b []byte, ipv6 bool, bits uint8) {
 		meta := multicast4()
 		if ipv6 {
@@ -365,6 +367,11 @@ func FuzzParse(f *testing.F) {
 		if bits&8 != 0 && !ipv6 {
 			meta = unicast4()
 			expect.Unicast = true
+		}
+		meta.Wall = noon
+		if bits&16 != 0 {
+			expect.Seal = enforcing()
+			expect.Seal.Require = bits&32 != 0
 		}
 		a, verdict := Parse(b, meta, expect)
 		if int(verdict) >= Verdicts || verdict == 0 {
@@ -382,6 +389,11 @@ func FuzzParse(f *testing.F) {
 				return
 			}
 			t.Fatalf("accepted but cannot be sent: %v", err)
+		}
+		if a.Stamp != 0 && !ipv6 { // over IPv6 the kernel makes the checksum that covers the trailer
+			again = expect.Seal.Append(again, meta.Src, a.Stamp)
+		} else if expect.Seal != nil {
+			return
 		}
 		b2, verdict2 := Parse(again, meta, expect)
 		if verdict2 != OK || !equal(a, b2) {

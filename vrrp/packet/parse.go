@@ -19,6 +19,12 @@ const (
 	Length                              // too short, or of another length than its count of addresses says
 	TTL                                 // multicast with a TTL or hop limit other than 255: not from this link
 	Version                             // another version than the configured one
+	SealMissing                         // no trailer, though auth_hmac demands one
+	SealMalformed                       // a trailer of another layout
+	SealStale                           // made at a time that is too far from ours
+	SealKey                             // signed with a key that we do not have
+	SealInvalid                         // a wrong HMAC: forged, or the keys differ
+	SealReplay                          // heard before
 	AuthTypeInvalid                     // an authentication type that does not exist
 	AuthTypeMismatch                    // another authentication type than the configured one
 	AuthFailure                         // wrong password
@@ -40,6 +46,12 @@ var verdictNames = [Verdicts]string{
 	Length:           "length",
 	TTL:              "ttl",
 	Version:          "version",
+	SealMissing:      "auth_hmac_missing",
+	SealMalformed:    "auth_hmac_malformed",
+	SealStale:        "auth_hmac_stale",
+	SealKey:          "auth_hmac_unknown_key",
+	SealInvalid:      "auth_hmac_invalid",
+	SealReplay:       "auth_hmac_replay",
 	AuthTypeInvalid:  "auth_type_invalid",
 	AuthTypeMismatch: "auth_type_mismatch",
 	AuthFailure:      "auth_failure",
@@ -66,6 +78,8 @@ type Meta struct {
 	Src, Dst  netip.Addr
 	TTL       int  // TTL or hop limit
 	Multicast bool // Dst is a multicast group
+
+	Wall time.Time // when it was received; for auth_hmac
 }
 
 // Peer is a router that may send unicast messages to us.
@@ -81,6 +95,7 @@ type Expect struct {
 
 	Auth     Auth          // version 2 only
 	Interval time.Duration // version 2 only: the sender's must be equal. Version 3 learns it.
+	Seal     *Seal         // auth_hmac; nil: a trailer makes the length wrong
 
 	Unicast     bool // the router has unicast peers and takes no multicast
 	CheckSource bool // unicast messages must come from one of Peers, with a TTL in its range
@@ -128,6 +143,20 @@ func Parse(payload []byte, meta Meta, expect Expect) (Advertisement, Verdict) {
 	if len(payload) < length {
 		return Advertisement{}, Length
 	}
+	sealed := 0 // what the trailer takes
+	if expect.Seal != nil {
+		verdict := SealMissing
+		switch {
+		case len(payload) == length+trailerLen:
+			sealed = trailerLen
+			a.Stamp, verdict = expect.Seal.check(payload[:length], payload[length:], src, meta.Wall)
+		case !expect.Seal.Require:
+			verdict = OK
+		}
+		if verdict != OK {
+			return Advertisement{}, verdict
+		}
+	}
 	if version == 2 {
 		a.Auth.Type = AuthType(payload[4])
 		if withData {
@@ -146,10 +175,13 @@ func Parse(payload []byte, meta Meta, expect Expect) (Advertisement, Verdict) {
 	if payload[0]&0x0f != typeAdvertisement {
 		return Advertisement{}, Type
 	}
-	if !lengthFits(len(payload), length, src.Is4()) {
+	if !lengthFits(len(payload)-sealed, length, src.Is4()) {
 		return Advertisement{}, Length
 	}
 	message := payload[:length]
+	if src.Is6() { // the kernel's checksum covers whatever is sent
+		message = payload[:length+sealed]
+	}
 	verdict := checkChecksum(message, version, src, dst, meta, expect)
 	if verdict == Checksum {
 		return Advertisement{}, Checksum
@@ -157,7 +189,7 @@ func Parse(payload []byte, meta Meta, expect Expect) (Advertisement, Verdict) {
 	if meta.Multicast == expect.Unicast {
 		return Advertisement{}, Delivery
 	}
-	if expect.Unicast && expect.CheckSource && !fromPeer(src, meta.TTL, expect.Peers) {
+	if expect.Unicast && (expect.CheckSource || sealed > 0) && !fromPeer(src, meta.TTL, expect.Peers) {
 		return Advertisement{}, Source
 	}
 	a.Addresses = make([]netip.Addr, 0, count)
@@ -193,7 +225,7 @@ func lengthFits(payload, message int, ipv4 bool) bool {
 func checkChecksum(message []byte, version uint8, src, dst netip.Addr, meta Meta, expect Expect) Verdict {
 	matches := func(opts Options) bool {
 		sum := checksum(message, pseudoHeaderSum(version, message, src, dst, opts))
-		return sum == binary.BigEndian.Uint16(message[6:])
+		return sum == binary.BigEndian.Uint16(message[checksumOffset:])
 	}
 	v3IPv4 := version == 3 && src.Is4()
 	switch {

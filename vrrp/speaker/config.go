@@ -41,7 +41,8 @@ type Config struct {
 	// Source is the source address (mcast_src_ip, unicast_src_ip); not valid: the interface's primary address.
 	Source netip.Addr
 
-	Auth            packet.Auth // version 2
+	Auth            packet.Auth  // version 2
+	Seal            *packet.Seal // auth_hmac; nil: none
 	Options         packet.Options
 	NeverOldUnicast bool
 
@@ -179,6 +180,7 @@ func (c *Config) expect(options packet.Options) packet.Expect {
 		VRID:            c.VRID,
 		Auth:            c.Auth,
 		Interval:        c.Interval,
+		Seal:            c.Seal,
 		Unicast:         c.unicast(),
 		CheckSource:     c.CheckSource,
 		Peers:           c.Peers,

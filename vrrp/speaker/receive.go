@@ -43,8 +43,11 @@ func (h *Hub) check(shared *sharedSocket, d rawsock.Datagram) (deliver func()) {
 		s.counters.Own++
 		return nil
 	}
-	meta := packet.Meta{Src: d.Src, Dst: d.Dst, TTL: d.TTL, Multicast: d.Dst.IsMulticast()}
+	meta := packet.Meta{Src: d.Src, Dst: d.Dst, TTL: d.TTL, Multicast: d.Dst.IsMulticast(), Wall: time.Now()}
 	advertisement, verdict := packet.Parse(d.Payload, meta, s.config.expect(s.options))
+	if advertisement.Stamp != 0 && !s.senders.Accept(d.Src, advertisement.Stamp, meta.Wall, s.config.Seal.Window) {
+		verdict = packet.SealReplay
+	}
 	s.counters.Verdicts[verdict]++
 	if !verdict.Accepted() {
 		if s.config.OnRejected == nil {

@@ -71,6 +71,41 @@ func TestMessagesFindTheirRouter(t *testing.T) {
 	})
 }
 
+func TestAdvertisementsAreSealedAndNoneCountsTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNet(t, Options{})
+		n.addLink(eth0, "192.0.2.1/24")
+		config := n.config(51)
+		config.Seal = &packet.Seal{Keys: []packet.Key{{ID: 7, Secret: make([]byte, 32)}}, Active: 7, Window: 5 * time.Second,
+			Sign: true, Require: true}
+		s := n.mustOpen(config)
+		for range 2 { // in one instant: the stamps differ all the same
+			if err := s.Send(100); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var stamps []packet.Stamp
+		for _, sent := range n.last().sent {
+			meta := packet.Meta{Src: sent.Src, Dst: sent.Dst, TTL: 255, Multicast: true, Wall: time.Now()}
+			a, verdict := packet.Parse(sent.Payload, meta, config.expect(packet.Options{}))
+			if verdict != packet.OK {
+				t.Fatalf("what we send is not accepted: %v", verdict)
+			}
+			stamps = append(stamps, a.Stamp)
+		}
+		if len(stamps) != 2 || stamps[0] >= stamps[1] {
+			t.Errorf("stamps %x", stamps)
+		}
+		d := advert(t, config, 100, "192.0.2.2", packet.GroupIPv4.String(), packet.Options{})
+		deliver(n.last(), d)
+		d.Payload = config.Seal.Append(d.Payload, d.Src, packet.StampAt(time.Now()))
+		deliver(n.last(), d)
+		deliver(n.last(), d)
+		expectLog(t, n.takeLog(), "V51: rejected from 192.0.2.2: auth_hmac_missing", "V51: priority 100 from 192.0.2.2, differs false",
+			"V51: rejected from 192.0.2.2: auth_hmac_replay")
+	})
+}
+
 func TestUnicastRoutersAreToldApartByTheirPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNet(t, Options{})

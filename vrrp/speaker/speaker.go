@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/hactl/had/vrrp/packet"
 )
@@ -21,7 +22,9 @@ type Speaker struct {
 	options  packet.Options // those of config, or with OldUnicast after a peer was seen to use it
 	counters Counters
 	message  []byte
-	opened   bool // Open has returned, or is about to
+	stamp    packet.Stamp   // of the last advertisement sent, with auth_hmac
+	senders  packet.Senders // whose stamps are known
+	opened   bool           // Open has returned, or is about to
 }
 
 // Counters count the messages of a Speaker.
@@ -61,6 +64,9 @@ func (s *Speaker) Send(priority uint8) error {
 		s.counters.SendErrors++
 		return fmt.Errorf("send advertisement of %s: %w", s.config.Name, s.status.Err)
 	}
+	if s.config.Seal != nil {
+		s.stamp = s.config.Seal.Next(s.stamp, time.Now())
+	}
 	var errs []error
 	for _, destination := range s.config.destinations() {
 		if err := s.sendTo(destination, priority); err != nil {
@@ -83,6 +89,7 @@ func (s *Speaker) sendTo(destination netip.Addr, priority uint8) error {
 	if err != nil {
 		return err
 	}
+	s.message = s.config.Seal.Append(s.message, source, s.stamp)
 	return s.shared.Send(source, destination, s.message)
 }
 

@@ -145,57 +145,79 @@ func TestAdvertisementsInEveryCombination(t *testing.T) {
 	var linkLocalA, linkLocalB netip.Addr
 	linkLocalA = nettest.LinkLocal(t, name)
 	host.Do(func() { linkLocalB = nettest.LinkLocal(t, "eth0") })
-	vrid := uint8(0)
+	sealed := packet.Seal{Keys: []packet.Key{{ID: 7, Secret: make([]byte, 32)}}, Active: 7, Window: 5 * time.Second,
+		Sign: true, Require: true}
+	for i, c := range combinations() {
+		version, ipv6, delivery, vrid := c.version, c.ipv6, c.delivery, uint8(i+1)
+		t.Run(fmt.Sprintf("version %d, IPv6 %v, %s, authentication %s", version, ipv6, delivery, c.auth), func(t *testing.T) {
+			base := speaker.Config{
+				Name: "V", Version: version, IPv6: ipv6, VRID: vrid, Interval: time.Second,
+				Addresses: []netip.Addr{netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2")},
+			}
+			fromA, fromB := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+			if ipv6 {
+				base.Addresses = []netip.Addr{netip.MustParseAddr("fe80::51"), netip.MustParseAddr("2001:db8::51")}
+				fromA, fromB = linkLocalA, linkLocalB
+			}
+			switch c.auth {
+			case "PASS":
+				base.Auth = packet.Password("secret")
+			case "HMAC":
+				base.Seal = &sealed
+			}
+			configA, configB := base, base
+			configA.Interface, configB.Interface = name, "eth0"
+			if delivery == "unicast from a given source" {
+				if ipv6 {
+					fromA, fromB = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+				}
+				configA.Source, configB.Source = fromA, fromB
+			}
+			if delivery != "multicast" {
+				configA.Peers = []packet.Peer{{Addr: fromB}}
+				configB.Peers = []packet.Peer{{Addr: fromA}}
+				configA.CheckSource, configB.CheckSource = true, true
+			}
+			one, two := a.speak(configA), b.speak(configB)
+			defer one.Close()
+			defer two.Close()
+			nettest.Check(t, one.Send(100))
+			got := b.next()
+			if got.From != fromA || got.Advertisement.Priority != 100 || got.Advertisement.Interval != time.Second ||
+				got.AddressesDiffer {
+				t.Errorf("received %+v", got)
+			}
+			nettest.Check(t, two.Send(0))
+			if got := a.next(); got.From != fromB || got.Advertisement.Priority != 0 {
+				t.Errorf("received %+v", got)
+			}
+			if c := one.Counters(); c.Sent != 1 || c.Received != 1 || c.ReceivedZero != 1 || c.Own != 0 {
+				t.Errorf("counters %+v", c)
+			}
+		})
+	}
+}
+
+// combination is a way of speaking VRRP.
+type combination struct {
+	version        uint8
+	ipv6           bool
+	delivery, auth string
+}
+
+func combinations() (all []combination) {
 	for _, version := range []uint8{2, 3} {
 		for _, ipv6 := range []bool{false, true} {
 			for _, delivery := range []string{"multicast", "unicast", "unicast from a given source"} {
-				vrid++
-				t.Run(fmt.Sprintf("version %d, IPv6 %v, %s", version, ipv6, delivery), func(t *testing.T) {
-					base := speaker.Config{
-						Name: "V", Version: version, IPv6: ipv6, VRID: vrid, Interval: time.Second,
-						Addresses: []netip.Addr{netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2")},
-					}
-					fromA, fromB := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-					if ipv6 {
-						base.Addresses = []netip.Addr{netip.MustParseAddr("fe80::51"), netip.MustParseAddr("2001:db8::51")}
-						fromA, fromB = linkLocalA, linkLocalB
-					}
-					if version == 2 {
-						base.Auth = packet.Password("secret")
-					}
-					configA, configB := base, base
-					configA.Interface, configB.Interface = name, "eth0"
-					if delivery == "unicast from a given source" {
-						if ipv6 {
-							fromA, fromB = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
-						}
-						configA.Source, configB.Source = fromA, fromB
-					}
-					if delivery != "multicast" {
-						configA.Peers = []packet.Peer{{Addr: fromB}}
-						configB.Peers = []packet.Peer{{Addr: fromA}}
-						configA.CheckSource, configB.CheckSource = true, true
-					}
-					one, two := a.speak(configA), b.speak(configB)
-					defer one.Close()
-					defer two.Close()
-					nettest.Check(t, one.Send(100))
-					got := b.next()
-					if got.From != fromA || got.Advertisement.Priority != 100 || got.Advertisement.Interval != time.Second ||
-						got.AddressesDiffer {
-						t.Errorf("received %+v", got)
-					}
-					nettest.Check(t, two.Send(0))
-					if got := a.next(); got.From != fromB || got.Advertisement.Priority != 0 {
-						t.Errorf("received %+v", got)
-					}
-					if c := one.Counters(); c.Sent != 1 || c.Received != 1 || c.ReceivedZero != 1 || c.Own != 0 {
-						t.Errorf("counters %+v", c)
-					}
-				})
+				plain := "none"
+				if version == 2 {
+					plain = "PASS"
+				}
+				all = append(all, combination{version, ipv6, delivery, plain}, combination{version, ipv6, delivery, "HMAC"})
 			}
 		}
 	}
+	return all
 }
 
 func TestMismatchesAreNamed(t *testing.T) {

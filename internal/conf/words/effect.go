@@ -218,7 +218,6 @@ var effects = map[string]struct {
 	"vrrp_instance/track_src_ip":              {NotDone, "an absent source address is noticed when sending fails"},
 	"vrrp_instance/skip_check_adv_addr":       {NoEffect, noAddressCheck},
 	"vrrp_instance/notify_priority_changes":   {NotDone, "changes of priority are not written to the pipes"},
-	"vrrp_instance/auth_hmac":                 {Refused, "without it advertisements would be neither signed nor checked"},
 }
 
 // EffectOf says what had does about a word, and in a few words how it differs, why or what is lost. It is what stands here
