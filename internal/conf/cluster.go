@@ -129,13 +129,18 @@ func (c *Config) LeaseDuration() time.Duration {
 	if c.Cluster != nil && c.Cluster.Lease > 0 {
 		return c.Cluster.Lease
 	}
+	return max(c.smallestInterval()*5/2, LeaseMin)
+}
+
+// smallestInterval is the smallest advertisement interval of the instances; 0 without any.
+func (c *Config) smallestInterval() time.Duration {
 	var smallest time.Duration
 	for i := range c.Instances {
 		if d := c.Instances[i].AdvertInterval; smallest == 0 || d < smallest {
 			smallest = d
 		}
 	}
-	return max(smallest*5/2, LeaseMin)
+	return smallest
 }
 
 // ActiveDownInterval is the time without an advertisement after which the instance takes over: DownTimerAdverts times the

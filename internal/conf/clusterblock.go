@@ -359,6 +359,10 @@ func (l *loader) checkLease(d *clusterDraft) {
 	if first == nil {
 		return
 	}
+	if smallest := l.cfg.smallestInterval(); d.Lease > 0 && lease < smallest {
+		l.notef(CodeLease, at, "the lease of %v is shorter than the smallest advert_int, %v: an owner that reaches no majority for that "+
+			"long gives up, while VRRP alone would wait %v", lease, smallest, shortest.Round(time.Millisecond))
+	}
 	promise := lease + time.Duration(float64(lease)*DriftBound)
 	if d.Guard == GuardLifetime {
 		promise += GuardLifetimeLateness

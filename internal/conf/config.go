@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"iter"
 	"net/netip"
 	"time"
 
@@ -353,6 +354,31 @@ type Command struct {
 
 	User  string // empty: the default identity
 	Group string // empty: the user's primary group
+}
+
+// Commands returns every command of the configuration that had runs.
+func (c *Config) Commands() iter.Seq[*Command] {
+	return func(yield func(*Command) bool) {
+		g := &c.Global
+		all := []*Command{g.StartupScript, g.ShutdownScript, g.NotifyFIFO.Script, g.VRRPNotifyFIFO.Script}
+		for i := range c.Scripts {
+			all = append(all, &c.Scripts[i].Command)
+		}
+		notified := func(n *Notify) {
+			all = append(all, n.Master, n.Backup, n.Fault, n.Stop, n.Deleted, n.Any, n.MasterRxLowerPri)
+		}
+		for i := range c.SyncGroups {
+			notified(&c.SyncGroups[i].Notify)
+		}
+		for i := range c.Instances {
+			notified(&c.Instances[i].Notify)
+		}
+		for _, command := range all {
+			if command != nil && !yield(command) {
+				return
+			}
+		}
+	}
 }
 
 // Static holds what is present as long as had runs, whatever VRRP says.

@@ -2,30 +2,23 @@ package conf
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/hactl/had/internal/conf/syntax"
 )
 
 // FuzzLoad: nothing panics, the same file gives the same result, findings are in order, and what can be used keeps the
 // promises of the structs.
 func FuzzLoad(f *testing.F) {
-	for _, root := range []string{"testdata/examples", "testdata/golden"} {
-		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || filepath.Ext(path) != ".conf" {
-				return err
-			}
-			content, err := os.ReadFile(path)
-			f.Add(content)
-			return err
-		})
-		if err != nil {
-			f.Fatal(err)
-		}
-	}
+	addSeeds(f)
 	f.Fuzz(func(t *testing.T, content []byte) {
 		files := fstest.MapFS{"test.conf": {Data: content, Mode: 0o644}}
 		opts := options("test.conf", files)
@@ -50,12 +43,99 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		checkPromises(t, c)
+		Suspect(c)
 		opts.Witness = true
 		if w, findings := Load(opts); w == nil {
 			t.Fatalf("a witness cannot use what a director can:\n%s", printFindings(findings))
 		}
 		CompareNodes(LoadNodes(opts))
 	})
+}
+
+// FuzzAddCluster: what loads gets a cluster block and loads, with the same meaning, or a rule of clusters is against it.
+func FuzzAddCluster(f *testing.F) {
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, content []byte) {
+		opts := options("test.conf", fstest.MapFS{"test.conf": {Data: content, Mode: 0o644}})
+		opts.MaxLines = 500
+		WordsUsed(opts)
+		checkAddCluster(t, opts)
+	})
+}
+
+// addSeeds adds all configurations of testdata.
+func addSeeds(f *testing.F) {
+	for _, root := range []string{"testdata/examples", "testdata/golden"} {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || filepath.Ext(path) != ".conf" {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			f.Add(content)
+			return err
+		})
+		if err != nil {
+			f.Fatal(err)
+		}
+	}
+}
+
+// checkAddCluster checks that a configuration that loads still loads with a cluster block, and says the same to each
+// director but for that block, unless a rule of clusters is against it.
+func checkAddCluster(t *testing.T, opts Options) {
+	t.Helper()
+	before, err := opts.Files.ReadFile(opts.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := exampleMembership()
+	after, lease, findings, err := AddCluster(opts, m)
+	switch {
+	case errors.Is(err, ErrHasCluster), errors.Is(err, ErrUnusable) && after == nil: // not all directors can use it as it is
+		return
+	case err != nil:
+		for _, f := range findings {
+			if f.Fatal && f.Code != CodeSameAddress && f.Code != CodePeer && f.Code != CodeDuplicate && f.Code != syntax.CodeLimit {
+				t.Fatalf("%v: %v", err, f)
+			}
+		}
+		if after == nil || len(findings) == 0 {
+			t.Fatal(err)
+		}
+		return
+	case lease < LeaseMin:
+		t.Fatalf("lease %v", lease)
+	}
+	added := len(after) - len(before)
+	at := 0
+	for at < len(before) && before[at] == after[at] {
+		at++
+	}
+	for at >= 0 && !bytes.Equal(after[at+added:], before[at:]) {
+		at-- // the block may begin with what follows it
+	}
+	if at < 0 || added <= 0 {
+		t.Fatalf("not a block added but the file changed:\n%q\n%q", before, after)
+	}
+	for _, name := range m.directors() {
+		old, _ := Load(opts.For(name))
+		with := opts.For(name)
+		with.Files = fstest.MapFS{opts.Path: {Data: after, Mode: 0o644}}
+		if with.MaxLines > 0 {
+			with.MaxLines += 20
+		}
+		c, findings := Load(with)
+		if c == nil {
+			t.Fatalf("does not load for %s:\n%s", name, printFindings(findings))
+		}
+		c.Cluster = nil
+		var a, b strings.Builder
+		dump(&a, "config", reflect.ValueOf(*old))
+		dump(&b, "config", reflect.ValueOf(*c))
+		if a.String() != b.String() {
+			t.Fatalf("says something else to %s:\n%s", name, diff(a.String(), b.String()))
+		}
+	}
 }
 
 // checkPromises checks what the comments of the structs promise.

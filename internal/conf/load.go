@@ -96,8 +96,12 @@ func (l *loader) relevant(findings []Finding) []Finding {
 
 // add adds a finding about a word.
 func (l *loader) add(severity Severity, fatal bool, code Code, w syntax.Word, format string, args ...any) {
-	if len(l.findings) >= syntax.MaxFindings {
+	full := len(l.findings) >= syntax.MaxFindings
+	if full && !(severity == Error && (fatal || l.inCluster)) {
 		return
+	}
+	if full { // what keeps the configuration from being used is never left out
+		l.findings = l.findings[:len(l.findings)-1]
 	}
 	f := Finding{
 		Severity: severity, Fatal: severity == Error && fatal, Code: code, Pos: w.Pos, Used: w.Used,

@@ -277,4 +277,12 @@ func TestFindingsAreBounded(t *testing.T) {
 	if len(findings) != syntax.MaxFindings {
 		t.Errorf("%d findings, want %d", len(findings), syntax.MaxFindings)
 	}
+	for _, fatal := range []string{
+		"vrrp_instance A {\n}\n", "includem absent\n", "cluster {\n foo\n}\n", "net_namespace\n",
+	} {
+		c, findings := Load(options("test.conf", file(strings.Repeat("foo\n", 5000)+fatal)))
+		if c != nil || len(findings) > syntax.MaxFindings {
+			t.Errorf("%s after 5000 errors: %v with %d findings", fatal, c != nil, len(findings))
+		}
+	}
 }

@@ -2,6 +2,8 @@ package conf
 
 import (
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/hactl/had/internal/conf/syntax"
 )
@@ -12,6 +14,7 @@ func (l *loader) mistakes() {
 	l.scriptsAsRoot()
 	l.sharedAddresses()
 	l.deafScripts()
+	l.shellScripts()
 }
 
 // conditionsWithoutNode warns of conditions that name no peer, and of a configuration that is read for one node and used
@@ -93,12 +96,28 @@ func (l *loader) sharedAddresses() {
 	}
 }
 
-// deafScripts warns of scripts that nobody tracks, and of timeouts that outlast the interval.
+// slowScript is how long the failure of a script may go unnoticed without a word about it.
+const slowScript = time.Minute
+
+// deafScripts warns of scripts that nobody tracks, of timeouts that outlast the interval, and of scripts that notice a
+// failure long after the loss of the whole node would have been.
 func (l *loader) deafScripts() {
 	for _, s := range l.cfg.Scripts {
 		used := false
-		for _, in := range l.cfg.Instances {
-			used = used || slices.ContainsFunc(in.Tracking.Scripts, func(t Track) bool { return t.Name == s.Name })
+		noticed := s.Interval*time.Duration(s.Fall) + s.Timeout
+		for i := range l.cfg.Instances {
+			in := &l.cfg.Instances[i]
+			if !slices.ContainsFunc(in.Tracking.Scripts, func(t Track) bool { return t.Name == s.Name }) {
+				continue
+			}
+			used = true
+			if down := in.ActiveDownInterval(); noticed >= max(slowScript, 10*down) {
+				if key := "slow-script " + s.Name; !l.told[key] {
+					l.told[key] = true
+					l.notef(CodeInterval, wordAt(s.Pos), "vrrp_script %s may notice a failure only after %v, while the loss of the whole "+
+						"node is noticed after %v", s.Name, noticed, down.Round(time.Millisecond))
+				}
+			}
 		}
 		if !used {
 			l.notef(CodeTracking, wordAt(s.Pos), "vrrp_script %s is tracked by no vrrp_instance and is not run", s.Name)
@@ -107,6 +126,25 @@ func (l *loader) deafScripts() {
 			l.notef(CodeInterval, wordAt(s.Pos),
 				"the timeout %v of vrrp_script %s is longer than its interval %v: runs are skipped "+
 					"while one goes on", s.Timeout, s.Name, s.Interval)
+		}
+	}
+}
+
+// shellScripts warns of commands that are written for a shell and are not given to one.
+func (l *loader) shellScripts() {
+	for c := range l.cfg.Commands() {
+		for _, field := range strings.Fields(c.Line) {
+			if !slices.Contains(c.Argv, field) {
+				continue // quoted: meant as it is, or for a shell that is called
+			}
+			switch field {
+			case "|", "||", "&&", "&", ";", ">", ">>", "<", "2>", "2>&1", "&>", ">/dev/null", "2>/dev/null", "&>/dev/null":
+			default:
+				continue
+			}
+			l.warnf(CodeScriptShell, wordAt(c.Pos), "%s is an argument of the command here, because no shell reads it; write a script, or "+
+				"\"sh -c '...'\"", quote(field))
+			break
 		}
 	}
 }

@@ -18,7 +18,7 @@ var obsolete = map[[2]string]string{
 
 // unknown reports a statement whose word its block does not know. With a block it is skipped as a whole.
 func (l *loader) unknown(n *Node, block string) {
-	if len(l.findings) >= syntax.MaxFindings {
+	if len(l.findings) >= syntax.MaxFindings && !l.inCluster {
 		return // looking for what was meant is slow
 	}
 	keyword := n.Words[0]
@@ -128,7 +128,7 @@ func (l *loader) tellEffect(s statement) {
 	}
 	effect, text := words.EffectOf(s.row.Block, s.row.Word)
 	switch effect {
-	case words.NoEffect:
+	case words.NoEffect, words.Inert:
 		l.told[key] = true
 		l.notef(CodeNoEffect, s.Words[0], "%s has no effect: %s", s.Keyword(), text)
 	case words.Warned:

@@ -87,7 +87,10 @@ func (r *reader) fatal(code Code, o origin, format string, args ...any) {
 
 func (r *reader) add(f Finding) {
 	if len(r.tree.Findings) >= MaxFindings {
-		return
+		if !f.Fatal {
+			return
+		}
+		r.tree.Findings = r.tree.Findings[:MaxFindings-1] // what keeps the configuration from being used is never left out
 	}
 	if path := r.builder.top().path; f.Block == "" && len(path) > 0 {
 		f.Block = path[0]

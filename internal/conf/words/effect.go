@@ -13,6 +13,7 @@ type Effect uint8
 const (
 	Same     Effect = iota // it acts as in keepalived
 	Differs                // it acts, but not quite as in keepalived: the text says how
+	Inert                  // it does nothing, and nothing in keepalived either: a note says so
 	NoEffect               // nothing is done, and nothing is lost: a note says why
 	Warned                 // nothing is done, and something is lost: a warning says what
 	Refused                // nothing is done, and starting without it would do harm: an error says so
@@ -23,10 +24,13 @@ const (
 // Acts tells whether had does something about the word.
 func (e Effect) Acts() bool { return e == Same || e == Differs }
 
+// Lost tells whether something that keepalived does with the word is not done.
+func (e Effect) Lost() bool { return e == Warned || e == Refused }
+
 // Status is the word for it on the page about compatibility: same, differs, warned or refused.
 func (e Effect) Status() string {
 	switch e {
-	case Same:
+	case Same, Inert:
 		return "same"
 	case Differs, NoEffect:
 		return "differs"
@@ -185,7 +189,7 @@ var effects = map[string]struct {
 	"global_defs/log_unknown_vrids":            {NotDone, "they are not logged"},
 	"global_defs/vrrp_skip_check_adv_addr":     {NoEffect, noAddressCheck},
 
-	"vrrp_script/init_fail": {NoEffect, "it has none in keepalived either, once the script is tracked"},
+	"vrrp_script/init_fail": {Inert, "it has none in keepalived either, once the script is tracked"},
 
 	"cluster/gateway":         {NotDone, "gateways are not probed, and a director that cannot reach them stays eligible"},
 	"cluster/gateway_require": {NoEffect, "gateways are not probed"},
@@ -195,7 +199,7 @@ var effects = map[string]struct {
 	"vrrp_sync_group/track_process":           {NotDone, noTracker},
 	"vrrp_sync_group/track_bfd":               {NotDone, noTracker},
 	"vrrp_sync_group/smtp_alert":              {NotDone, noMail},
-	"vrrp_sync_group/global_tracking":         {NoEffect, "it has none in keepalived either"},
+	"vrrp_sync_group/global_tracking":         {Inert, "it has none in keepalived either"},
 
 	"vrrp_instance/use_vmac":                  {NotDone, noVMAC},
 	"vrrp_instance/use_vmac_addr":             {NotDone, noVMAC},
@@ -210,7 +214,7 @@ var effects = map[string]struct {
 	"vrrp_instance/virtual_routes":            {NotDone, noRoutes},
 	"vrrp_instance/virtual_rules":             {NotDone, noRoutes},
 	"vrrp_instance/no_accept":                 {NotDone, "packets to the addresses are accepted"},
-	"vrrp_instance/debug":                     {NoEffect, "it has none in keepalived either"},
+	"vrrp_instance/debug":                     {Inert, "it has none in keepalived either"},
 	"vrrp_instance/smtp_alert":                {NotDone, noMail},
 	"vrrp_instance/lvs_sync_daemon_interface": {NotDone, noLVS},
 	"vrrp_instance/garp_extra_if":             {NotDone, "addresses on other interfaces are announced as all others are"},
