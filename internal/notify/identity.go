@@ -32,7 +32,9 @@ func LookupIdentity(userName, groupName string, supplementary bool) (Identity, e
 	account, err := user.Lookup(userName)
 	var unknown user.UnknownUserError
 	if errors.As(err, &unknown) {
-		account, err = user.LookupId(userName)
+		if byNumber, numberErr := user.LookupId(userName); numberErr == nil {
+			account, err = byNumber, nil
+		}
 	}
 	if err != nil {
 		return Identity{}, fmt.Errorf("look up script user %q: %w", userName, err)
@@ -48,7 +50,9 @@ func LookupIdentity(userName, groupName string, supplementary bool) (Identity, e
 	group, err := user.LookupGroup(groupName)
 	var unknownGroup user.UnknownGroupError
 	if errors.As(err, &unknownGroup) {
-		group, err = user.LookupGroupId(groupName)
+		if byNumber, numberErr := user.LookupGroupId(groupName); numberErr == nil {
+			group, err = byNumber, nil
+		}
 	}
 	if err != nil {
 		return Identity{}, fmt.Errorf("look up script group %q: %w", groupName, err)

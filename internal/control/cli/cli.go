@@ -135,7 +135,7 @@ func (a *app) root() *cobra.Command {
 	in("ask", a.statusCommand(), a.clusterCommand(), a.vipCommand(), a.groupCommand(), a.whyCommand(), a.eventsCommand(),
 		a.isOwnerCommand(), a.waitCommand())
 	in("act", a.moveCommand(), a.maintenanceCommand())
-	in("other", a.keygenCommand(), a.demoCommand(), a.versionCommand())
+	in("other", a.configCommand(), a.keygenCommand(), a.demoCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
 	return root

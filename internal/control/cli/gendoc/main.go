@@ -173,12 +173,12 @@ error.`
 
 var exitCodes = [][2]string{
 	{"0", "Done, healthy, or the predicate is true."},
-	{"1", "Failed, or the predicate is false. hactl status: a group has no owner, or two."},
+	{"1", "Failed, or the predicate is false. hactl status: a group has no owner, or two. hactl config check: an error was found."},
 	{"2", "Wrong usage, or a question without a terminal to ask it on."},
 	{"3", "The daemon does not answer."},
 	{"4", "Refused, or bad news: no quorum."},
 	{"5", "Refused by a safety check, which is named."},
-	{"6", "No such node, group or address."},
+	{"6", "No such node, group, address or word."},
 	{"124", "Timed out while waiting; the outcome is unknown."},
 }
 
