@@ -35,3 +35,30 @@ func TestParametersOfAnInterfaceWithADotInItsName(t *testing.T) {
 		}
 	}
 }
+
+func TestChanges(t *testing.T) {
+	name := nettest.Name("c")
+	nettest.NewHost(t).Connect(name, "eth0")
+	one, two := sysctl.IPv4(name, "arp_ignore"), sysctl.IPv4(name, "arp_filter")
+	nettest.Check(t, two.Set("1"))
+	var c sysctl.Changes
+	nettest.Check(t, c.Set(one, "1"))
+	nettest.Check(t, c.Set(one, "2"))
+	nettest.Check(t, c.Set(two, "1")) // as it was: not ours to put back
+	nettest.Check(t, two.Set("0"))
+	nettest.Check(t, c.Restore())
+	for p, want := range map[*sysctl.Parameter]string{&one: "0", &two: "0"} {
+		if got, err := p.Get(); err != nil || got != want {
+			t.Errorf("%v is %s, %v, want %s", p, got, err, want)
+		}
+	}
+	nettest.Check(t, c.Set(one, "1"))
+	nettest.Check(t, one.Set("2"))
+	nettest.Check(t, c.Restore())
+	if got, err := one.Get(); err != nil || got != "2" {
+		t.Errorf("what somebody else has set became %s, %v", got, err)
+	}
+	if err := c.Set(sysctl.IPv4("gone", "arp_ignore"), "1"); err == nil {
+		t.Error("set on an interface that is gone")
+	}
+}
