@@ -47,7 +47,7 @@ func (c *Config) key() socketKey {
 // attachAll brings all Speakers on the named interfaces in line with what the table says. The Hub's lock is held.
 func (h *Hub) attachAll(ifaces ...string) {
 	for _, s := range h.speakers {
-		if slices.Contains(ifaces, s.config.Interface) {
+		if slices.Contains(ifaces, s.config.Interface) || s.config.Base != "" && slices.Contains(ifaces, s.config.Base) {
 			status, refused := h.attach(s)
 			if refused {
 				h.retryLater(s.config.Interface)
@@ -115,6 +115,12 @@ func (h *Hub) attach(s *Speaker) (status Status, refused bool) {
 func (h *Hub) source(s *Speaker, l link.Link) netip.Addr {
 	if s.config.Source.IsValid() {
 		return s.config.Source.WithZone("")
+	}
+	if s.config.Base != "" && !s.config.IPv6 {
+		var ok bool
+		if l, ok = h.table.ByName(s.config.Base); !ok {
+			return netip.Addr{}
+		}
 	}
 	exclude := func(addr netip.Addr) bool { return h.virtual[addr] > 0 }
 	src, _ := h.table.Source(l.Index, s.config.IPv6, s.status.Source, exclude)

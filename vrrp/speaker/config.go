@@ -18,6 +18,10 @@ type Config struct {
 	// Interface carries the advertisements. It may be empty for a unicast router with a Source.
 	Interface string
 
+	// Base is the interface below Interface, if that is one that has no address of its own over IPv4 (a macvlan with the
+	// virtual router's MAC address): the primary address of Base is then the source. Empty: Interface itself has one.
+	Base string
+
 	Version  uint8         // 2 or 3
 	VRID     uint8         // 1..255
 	Interval time.Duration // that is advertised, and that version 2 demands of others
@@ -38,7 +42,8 @@ type Config struct {
 	// UnicastTTL is the TTL or hop limit of unicast advertisements; 0: 255 over IPv4, the kernel's default over IPv6.
 	UnicastTTL int
 
-	// Source is the source address (mcast_src_ip, unicast_src_ip); not valid: the interface's primary address.
+	// Source is the source address (mcast_src_ip, unicast_src_ip); not valid: the interface's primary address. IPv6 can
+	// only use a source that Interface has.
 	Source netip.Addr
 
 	Auth            packet.Auth  // version 2

@@ -268,6 +268,27 @@ func TestVirtualAddressesAreNoSources(t *testing.T) {
 	}
 }
 
+func TestAnInterfaceWithoutAddressesSpeaksFromTheOneBelow(t *testing.T) {
+	n := newFakeNet(t, Options{})
+	four, six := n.config(51), n.config(52)
+	four.Interface, four.Base = "vrrp.51", "eth0"
+	six.Interface, six.Base, six.IPv6, six.Addresses = "vrrp.52", "eth0", true, []netip.Addr{netip.MustParseAddr("fe80::52")}
+	n.mustOpen(four)
+	n.mustOpen(six)
+	vmac4, vmac6 := eth0, eth0
+	vmac4.Index, vmac4.Name, vmac6.Index, vmac6.Name = 3, "vrrp.51", 4, "vrrp.52"
+	n.addLink(vmac4, "192.0.2.51/24")
+	expectLog(t, n.takeLog(), "V51: index 3, source invalid IP, vrrp.51: interface has no address to speak from")
+	n.addLink(eth0, "192.0.2.1/24", "fe80::1/64")
+	expectLog(t, n.takeLog(), "V51: index 3, source 192.0.2.1, <nil>")
+	n.addLink(vmac6) // IPv6 cannot use a source that the interface has not
+	expectLog(t, n.takeLog(), "V52: index 4, source invalid IP, vrrp.52: interface has no address to speak from")
+	n.hub.HandleLink(link.AddressAdded{Address: onLink(vmac6, "fe80::1/64")})
+	expectLog(t, n.takeLog(), "V52: index 4, source fe80::1, <nil>")
+	n.hub.HandleLink(link.AddressRemoved{Address: onLink(eth0, "192.0.2.1/24")})
+	expectLog(t, n.takeLog(), "V51: index 3, source invalid IP, vrrp.51: interface has no address to speak from")
+}
+
 func TestRoutersOfOneKindShareASocket(t *testing.T) {
 	n := newFakeNet(t, Options{})
 	n.addLink(eth0, "192.0.2.1/24", "fe80::1/64")
