@@ -125,7 +125,7 @@ func TestDoors(t *testing.T) {
 		{"github.com/hashicorp/memberlist", []string{"cluster"}},
 		{"go.etcd.io/bbolt", []string{"cluster"}},
 		{"github.com/vishvananda/netlink", []string{"internal/linux", "lvs/ipvs", "internal/lab", "internal/integ"}},
-		{"github.com/google/nftables", []string{"fencing/guard", "internal/lab"}},
+		{"github.com/google/nftables", []string{"fencing/guard", "internal/linux/filter", "internal/lab"}},
 		{"github.com/spf13/cobra", []string{"internal/control/cli"}},
 	}
 	for name, p := range packages(t) {
