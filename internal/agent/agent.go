@@ -23,8 +23,10 @@ import (
 	"github.com/hactl/had/internal/control/eventlog"
 	"github.com/hactl/had/internal/linux/address"
 	"github.com/hactl/had/internal/linux/ether"
+	"github.com/hactl/had/internal/linux/filter"
 	"github.com/hactl/had/internal/linux/link"
 	"github.com/hactl/had/internal/linux/neigh"
+	"github.com/hactl/had/internal/linux/vmac"
 	"github.com/hactl/had/internal/member"
 	"github.com/hactl/had/internal/notify"
 	"github.com/hactl/had/lvs/ipvs"
@@ -76,6 +78,9 @@ type Agent struct {
 	unshut     map[string]bool      // groups whose guard is not known to be shut
 	lapsed     map[string]time.Time // when a group's last lease ended without a release
 	manager    *address.Manager
+	vmacs      vmac.Maker
+	carriers   []*carrier   // interfaces that are made for instances
+	filter     filter.Rules // in force
 	table      link.Table
 	synced     bool
 	instances  map[string]*instance
@@ -147,7 +152,6 @@ func New(opt Options) *Agent {
 	}
 	a.notifier = &notify.Notifier{Runner: a.runner, Logger: a.log}
 	a.groups = groupsOf(a.cfg)
-	a.spec = guardSpec(a.cfg, a.groups)
 	for _, g := range a.groups {
 		for _, vc := range g.Instances {
 			a.members[g.Name] = append(a.members[g.Name], vc.Name)
@@ -210,6 +214,10 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 	for _, i := range a.instances {
 		i.holding.kernel = a.manager
 	}
+	if err := a.placeInstances(); err != nil {
+		return err
+	}
+	a.spec = guardSpec(a.cfg, a.groups, a.carriers)
 	if err := a.installGuard(work); err != nil {
 		return err
 	}
@@ -235,6 +243,13 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 		if err := a.instances[name].holding.drop(); err != nil {
 			return fmt.Errorf("remove what an earlier life left behind: %w", err)
 		}
+	}
+	if err := a.dropBelow(); err != nil {
+		return fmt.Errorf("remove what an earlier life left behind: %w", err)
+	}
+	a.openFilter()
+	if err := a.awaitCarriers(ctx); err != nil {
+		return err
 	}
 	cfg := director.Config{Node: hostName(a.cfg), Groups: a.groups}
 	var log lease.Log
@@ -262,6 +277,29 @@ func (a *Agent) learnLinks(ctx context.Context) error {
 			if ev, ok := ev.(link.Event); ok {
 				a.handleLink(ev)
 				_, a.synced = ev.(link.Synced)
+			}
+		}
+	}
+	return nil
+}
+
+// awaitCarriers makes the interfaces of the instances and takes in what the kernel says of them, for a while: what begins
+// to work a little later is like any interface that comes up.
+func (a *Agent) awaitCarriers(ctx context.Context) error {
+	a.keepCarriers()
+	patience := time.After(carrierPatience)
+	for !a.carriersWork() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-patience:
+			return nil
+		case err := <-a.unwatched:
+			return fmt.Errorf("watch interfaces: %w", err)
+		case ev := <-a.inbox:
+			if ev, ok := ev.(link.Event); ok {
+				a.handleLink(ev)
+				a.carrierEvent(ev)
 			}
 		}
 	}
@@ -401,6 +439,8 @@ func (a *Agent) withdraw() {
 			}
 		}
 	}
+	a.deleteCarriers()
+	a.closeFilter()
 	if a.guard != nil {
 		if err := a.guard.Close(failed); err != nil {
 			a.log.Error("cannot remove the guard", "err", err)
@@ -444,6 +484,7 @@ func (a *Agent) housekeep() {
 	if a.radioMissed.Swap(false) {
 		a.look()
 	}
+	a.keepCarriers()
 	if a.clustered() {
 		a.service.CheckQuorum()
 		for _, in := range a.link.Standings(time.Now()) {

@@ -50,8 +50,9 @@ func virtualRouter(in *conf.Instance) vrrp.Config {
 	}
 }
 
-// guardSpec says what the guard protects: every address that a group may hold, and its advertisements.
-func guardSpec(c *conf.Config, groups []director.Group) fencing.GuardSpec {
+// guardSpec says what the guard protects: every address that a group may hold, its advertisements, and its virtual MAC
+// addresses.
+func guardSpec(c *conf.Config, groups []director.Group, carriers []*carrier) fencing.GuardSpec {
 	byName := map[string]*conf.Instance{}
 	for i := range c.Instances {
 		byName[c.Instances[i].Name] = &c.Instances[i]
@@ -67,6 +68,11 @@ func guardSpec(c *conf.Config, groups []director.Group) fencing.GuardSpec {
 			if in.Interface != "" {
 				guarded.Routers = append(guarded.Routers, fencing.VirtualRouter{
 					Interface: in.Interface, VRID: in.VRID, Family: fencing.Family(in.Family)})
+			}
+			for _, carrier := range carriers {
+				if carrier.instance == in.Name && !carrier.IPVLAN() {
+					guarded.VMACInterfaces = append(guarded.VMACInterfaces, carrier.Name)
+				}
 			}
 		}
 		spec.Groups = append(spec.Groups, guarded)

@@ -90,6 +90,12 @@ func (a *Agent) speakerConfig(in *conf.Instance) speaker.Config {
 			}
 		},
 	}
+	if carrier := a.carrier(in.Interface); carrier != nil && !carrier.address.IsValid() {
+		c.Base = carrier.Base
+	}
+	if in.Interface == "" {
+		c.Interface = in.VRF
+	}
 	for _, addr := range in.Addresses {
 		c.Addresses = append(c.Addresses, addr.Prefix.Addr())
 	}

@@ -81,6 +81,7 @@ func (a *Agent) scriptDone(r scriptResult) {
 // fromKernel takes in a change of an interface or an address.
 func (a *Agent) fromKernel(ev link.Event) {
 	a.handleLink(ev)
+	a.carrierEvent(ev)
 	if added, ok := ev.(link.AddressAdded); ok && a.clustered() {
 		a.removeForeign(added.Address)
 	}
@@ -176,6 +177,11 @@ func (a *Agent) fitness(i *instance) (causes map[string]bool, priority uint8) {
 			causes["interface "+name+" is down"] = false
 		}
 	}
+	for _, c := range a.carriers {
+		if c.instance == i.conf.Name && c.trouble != "" {
+			causes[c.trouble] = false
+		}
+	}
 	if err := i.speaker.Status().Err; err != nil && !errors.Is(err, speaker.ErrNoInterface) {
 		causes[err.Error()] = false
 	}
@@ -194,6 +200,8 @@ func interfacesOf(in *conf.Instance) []string {
 	var names []string
 	if in.Interface != "" {
 		names = append(names, in.Interface)
+	} else if in.VRF != "" {
+		names = append(names, in.VRF)
 	}
 	for _, addr := range held(in) {
 		if addr.Interface != "" && !slices.Contains(names, addr.Interface) {

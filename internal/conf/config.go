@@ -407,6 +407,8 @@ type Address struct {
 	// PreferredLft is the preferred lifetime; PreferredForever: no limit.
 	PreferredLft time.Duration
 
+	// UseVMAC puts the address on a VMAC of its own on Interface (use_vmac in its line, or use_vmac_addr); an address of the
+	// instance's family on the instance's interface is on the instance's VMAC anyway.
 	UseVMAC    bool
 	TrackGroup string
 }
@@ -601,13 +603,12 @@ const (
 
 // VMAC is use_vmac: a macvlan with the virtual router MAC.
 type VMAC struct {
-	Pos               Pos
-	Name              string // empty: prefix.VRID
-	MAC               []byte // nil: from the VRID; 5 octets: completed with the VRID; 6 octets: as it is
-	Group             string // interface group; empty: the parent's
-	NetlinkNotifyMsg  bool
-	TransmitFromBase  bool // vmac_xmit_base
-	OnOtherInterfaces bool // use_vmac_addr
+	Pos              Pos
+	Name             string // empty: prefix.VRID
+	MAC              []byte // nil: from the VRID; 5 octets: completed with the VRID; 6 octets: as it is
+	Group            Number // interface group; not set: the parent's
+	NetlinkNotifyMsg bool
+	TransmitFromBase bool // vmac_xmit_base
 }
 
 // IPVLAN is use_ipvlan.
@@ -616,7 +617,7 @@ type IPVLAN struct {
 	Name    string
 	Address netip.Prefix
 	Mode    string // bridge, private or vepa
-	Group   string
+	Group   Number // interface group; not set: the parent's
 }
 
 // Instance is a vrrp_instance block with all defaults applied.

@@ -30,8 +30,7 @@ type garpDraft struct {
 // globalDraft is what global_defs gives before defaults are in place.
 type globalDraft struct {
 	*Global
-	garp   garpDraft
-	strict syntax.Word // where vrrp_strict stands, for findings
+	garp garpDraft
 }
 
 func newGlobalDraft(g *Global) globalDraft {
@@ -147,12 +146,9 @@ func (l *loader) globalWords() handlers {
 		"log_unknown_vrids":                setTrue(&g.LogUnknownVRIDs),
 		"vrrp_startup_delay":               func(s statement) { l.setSeconds(s, &g.StartupDelay) },
 		"vrrp_delay_after_boot":            func(s statement) { l.setSeconds(s, &g.DelayAfterBoot) },
-		"vmac_prefix":                      l.setText(&g.VMACPrefix),
-		"vmac_addr_prefix":                 l.setText(&g.VMACAddrPrefix),
-		"vrrp_strict": func(s statement) {
-			l.setBool(s, &g.Strict)
-			l.global.strict = s.Words[0]
-		},
+		"vmac_prefix":                      func(s statement) { l.vmacPrefix(s, &g.VMACPrefix) },
+		"vmac_addr_prefix":                 func(s statement) { l.vmacPrefix(s, &g.VMACAddrPrefix) },
+		"vrrp_strict":                      func(s statement) { l.setBool(s, &g.Strict) },
 
 		"vrrp_iptables": func(s statement) {
 			f := &g.Firewall
@@ -601,5 +597,14 @@ func (l *loader) resolveGlobal() {
 	}
 	if g.SNMP.RSUpdateInterval == 0 {
 		g.SNMP.RSUpdateInterval = g.SNMP.VSUpdateInterval
+	}
+}
+
+// vmacPrefix reads what names of interfaces begin with: up to three digits, a dot and a number of three digits follow.
+func (l *loader) vmacPrefix(s statement, prefix *string) {
+	if name, ok := l.interfaceName(s.Words[1]); ok && len(name) <= maxInterfaceName-7 {
+		*prefix = name
+	} else if ok {
+		l.errorf(CodeRange, s.Words[1], "%s is longer than %d characters and is ignored", quote(name), maxInterfaceName-7)
 	}
 }

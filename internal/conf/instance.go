@@ -361,6 +361,9 @@ func (l *loader) unicastPeers(s statement, d *instanceDraft) {
 	}
 }
 
+// interfaceGroups are the groups of interfaces that have a name everywhere.
+var interfaceGroups = map[string]uint32{"default": 0}
+
 // vmac reads [[name] IFNAME] [MAC] [netlink_notify_msg] [group GID].
 func (l *loader) vmac(s statement, d *instanceDraft) {
 	v := &VMAC{Pos: s.Pos()}
@@ -374,7 +377,7 @@ func (l *loader) vmac(s statement, d *instanceDraft) {
 			l.errorf(CodeMissingArgument, w, "%s needs a value", w.Text)
 		case w.Text == "group":
 			i++
-			v.Group = args[i].Text
+			v.Group, _ = l.named(args[i], interfaceGroups, 32, false)
 		case w.Text == "name":
 			i++
 			v.Name, _ = l.interfaceName(args[i])
@@ -422,7 +425,7 @@ func (l *loader) ipvlan(s statement, d *instanceDraft) {
 			l.errorf(CodeMissingArgument, w, "%s needs a value", w.Text)
 		case w.Text == "group":
 			i++
-			v.Group = args[i].Text
+			v.Group, _ = l.named(args[i], interfaceGroups, 32, false)
 		case w.Text == "name":
 			i++
 			v.Name, _ = l.interfaceName(args[i])

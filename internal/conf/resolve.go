@@ -100,19 +100,51 @@ func (l *loader) resolveInstance(d *instanceDraft) {
 		l.warnf(CodeMissing, d.at("track_src_ip"), "track_src_ip needs mcast_src_ip or unicast_src_ip and is ignored")
 		d.TrackSource = false
 	}
-	if d.VMAC == nil && d.vmacBase && !d.vmacAddr {
+	l.resolveVMAC(d)
+}
+
+// resolveVMAC applies the rules of interfaces that an instance has for itself.
+func (l *loader) resolveVMAC(d *instanceDraft) {
+	if d.VMAC == nil && d.vmacBase {
 		l.warnf(CodeOption, d.at("vmac_xmit_base"), "vmac_xmit_base needs use_vmac and is ignored")
 	}
-	if d.VMAC != nil {
-		if d.IPVLAN != nil {
-			l.errorf(CodeOption, d.at("use_ipvlan"), "use_ipvlan cannot stand beside use_vmac and is ignored")
-			d.IPVLAN = nil
+	if d.VMAC != nil && d.IPVLAN != nil {
+		l.errorf(CodeOption, d.at("use_ipvlan"), "use_ipvlan cannot stand beside use_vmac and is ignored")
+		d.IPVLAN = nil
+	}
+	if d.Interface == "" && (d.VMAC != nil || d.IPVLAN != nil) {
+		keyword := "use_vmac"
+		if d.VMAC == nil {
+			keyword = "use_ipvlan"
 		}
-		if d.Strict && (d.vmacBase || d.VMAC.MAC != nil) {
+		l.errorf(CodeOption, d.at(keyword), "%s needs an interface to be on and is ignored", keyword)
+		d.VMAC, d.IPVLAN = nil, nil
+	}
+	if d.IPVLAN != nil && d.IPVLAN.Address.IsValid() && familyOf(d.IPVLAN.Address.Addr()) != d.Family {
+		l.errorf(CodeFamily, d.at("use_ipvlan"), "the address %v is not an IPv%d address and is ignored", d.IPVLAN.Address, d.Family)
+		d.IPVLAN.Address = netip.Prefix{}
+	}
+	if v := d.VMAC; v != nil {
+		if d.Strict && (d.vmacBase || v.MAC != nil) {
 			l.strictIgnores(d, "vmac_xmit_base")
-			d.vmacBase, d.VMAC.MAC = false, nil
+			d.vmacBase, v.MAC = false, nil
 		}
-		d.VMAC.TransmitFromBase, d.VMAC.OnOtherInterfaces = d.vmacBase || d.Unicast, d.vmacAddr
+		if d.Unicast && !d.vmacBase {
+			l.warnf(CodeUnicast, d.at("use_vmac"), "unicast advertisements leave by %s itself, as with vmac_xmit_base", d.Interface)
+		}
+		v.TransmitFromBase = d.vmacBase || d.Unicast
+	}
+	for _, addresses := range [][]Address{d.Addresses, d.Excluded} {
+		for i := range addresses {
+			a := &addresses[i]
+			if d.vmacAddr && a.Interface != d.Interface {
+				a.UseVMAC = true
+			}
+			if a.UseVMAC && a.Interface == "" {
+				l.errorf(CodeOption, wordAt(a.Pos), "use_vmac needs an interface to be on; %v is held without it", a.Prefix.Addr())
+				a.UseVMAC = false
+			}
+		}
 	}
 }
 
@@ -406,18 +438,6 @@ func (l *loader) resolveAccept(d *instanceDraft, owner bool) {
 	if owner {
 		d.Accept = true
 	}
-	if !d.Accept && d.accept == nil {
-		l.warnOnce("strict-accept", CodeNotDone, l.strictWord(d),
-			"strict mode would drop packets to the virtual addresses of a "+
-				"router that is not the owner; this version accepts them")
-	}
-}
-
-func (l *loader) strictWord(d *instanceDraft) syntax.Word {
-	if d.has("strict_mode") {
-		return d.at("strict_mode")
-	}
-	return l.global.strict
 }
 
 // warnOnce adds a warning the first time that it is called with a key.

@@ -50,8 +50,7 @@ const (
 	noLVS          = "IPVS is not programmed"
 	noTracker      = "what it watches counts as fit"
 	noRoutes       = "routes and rules are not installed"
-	noVMAC         = "addresses are held on the interface itself, with its own MAC"
-	noFilter       = "there are no such rules"
+	viaNftables    = "nftables does what they would do, in a table named keepalived or as nftables says"
 	noBuffers      = "the kernel's sizes are used"
 	noDump         = "hactl shows the state"
 	noAddressCheck = "the addresses in an advertisement are no reason to drop it"
@@ -109,12 +108,10 @@ var effects = map[string]struct {
 	"global_defs/lvs_sync_daemon":                     {NotDone, noLVS},
 	"global_defs/vrrp_garp_extra_if":                  {NotDone, "addresses on other interfaces are announced as all others are"},
 	"global_defs/vrrp_vmac_garp_intvl":                {NotDone, "addresses on other interfaces are announced as all others are"},
-	"global_defs/vrrp_iptables":                       {NotDone, noFilter},
-	"global_defs/vrrp_ipsets":                         {NotDone, noFilter},
-	"global_defs/nftables":                            {NotDone, noFilter},
-	"global_defs/nftables_priority":                   {NoEffect, noFilter},
-	"global_defs/nftables_ifindex":                    {NoEffect, noFilter},
-	"global_defs/nftables_counters":                   {NoEffect, noFilter},
+	"global_defs/vrrp_iptables":                       {NoEffect, viaNftables},
+	"global_defs/vrrp_ipsets":                         {NoEffect, viaNftables},
+	"global_defs/nftables":                            {Differs, "the rules are there from the start to the stop, and not only while the router is MASTER"},
+	"global_defs/nftables_ifindex":                    {NoEffect, "names are compared, which outlive an interface that is made anew"},
 	"global_defs/vrrp_priority":                       {NoEffect, oneProcess},
 	"global_defs/vrrp_no_swap":                        {NoEffect, oneProcess},
 	"global_defs/vrrp_rt_priority":                    {NoEffect, oneProcess},
@@ -165,8 +162,6 @@ var effects = map[string]struct {
 	"global_defs/no_checker_emails":                   {NoEffect, noMail},
 	"global_defs/vrrp_rx_bufs_policy":                 {NoEffect, noBuffers},
 	"global_defs/vrrp_rx_bufs_multiplier":             {NoEffect, noBuffers},
-	"global_defs/vmac_prefix":                         {NotDone, noVMAC},
-	"global_defs/vmac_addr_prefix":                    {NotDone, noVMAC},
 	"global_defs/umask":                               {NoEffect, "files are created with the modes that they need; scripts have the umask that had was started with"},
 	"global_defs/random_seed":                         {NoEffect, "nothing that it would begin is left to chance"},
 	"global_defs/reload_check_config":                 {NoEffect, "a configuration is always checked before it is used"},
@@ -201,19 +196,16 @@ var effects = map[string]struct {
 	"vrrp_sync_group/smtp_alert":              {NotDone, noMail},
 	"vrrp_sync_group/global_tracking":         {Inert, "it has none in keepalived either"},
 
-	"vrrp_instance/use_vmac":                  {NotDone, noVMAC},
-	"vrrp_instance/use_vmac_addr":             {NotDone, noVMAC},
-	"vrrp_instance/vmac_xmit_base":            {NoEffect, noVMAC},
-	"vrrp_instance/use_ipvlan":                {NotDone, "addresses are held on the interface itself"},
+	"vrrp_instance/use_vmac":                  {Differs, "a VMAC that somebody deletes is made again; kernel parameters of the interface below are put back at stop"},
+	"vrrp_instance/use_ipvlan":                {Differs, "over IPv4 without an address it speaks from that of the interface below"},
 	"vrrp_instance/track_file":                {NotDone, noTracker},
 	"vrrp_instance/track_process":             {NotDone, noTracker},
 	"vrrp_instance/track_bfd":                 {NotDone, noTracker},
-	"vrrp_instance/vrf":                       {NotDone, "sockets use the main routing table"},
 	"vrrp_instance/promote_secondaries":       {NotDone, "the setting of the interface stays as it is"},
 	"vrrp_instance/linkbeat_use_polling":      {NoEffect, "link state comes from netlink"},
 	"vrrp_instance/virtual_routes":            {NotDone, noRoutes},
 	"vrrp_instance/virtual_rules":             {NotDone, noRoutes},
-	"vrrp_instance/no_accept":                 {NotDone, "packets to the addresses are accepted"},
+	"vrrp_instance/no_accept":                 {Differs, "the rules are there from the start to the stop, and not only while the router is MASTER"},
 	"vrrp_instance/debug":                     {Inert, "it has none in keepalived either"},
 	"vrrp_instance/smtp_alert":                {NotDone, noMail},
 	"vrrp_instance/lvs_sync_daemon_interface": {NotDone, noLVS},
