@@ -24,7 +24,7 @@
 // their time, no gap was longer than [LongestGap], and the kernel dropped no frame before it was read.
 //
 // Stations are told apart by hardware address. Virtual routers that answer with the virtual router MAC on every node
-// (keepalived's use_vmac) cannot be told apart by this package.
+// (use_vmac) look alike, unless the switch tells them apart ([lab.Lab.TellApart]).
 //
 // # Goroutines
 //
