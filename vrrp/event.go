@@ -60,7 +60,7 @@ type (
 	Reannounce struct{}
 
 	// Defend says that another member of the sync group heard an advertisement of lower priority: an Active router
-	// does what it would do had it heard one itself.
+	// announces its addresses as it would had it heard one itself. On its own link nobody needs to be told who is Active.
 	Defend struct{}
 
 	// Hold keeps the router from becoming Active or claiming by itself; it then sets Wish and emits Wished when its down

@@ -178,9 +178,10 @@ func TestLowerPrioRepeatOfZeroAnnouncesNothing(t *testing.T) {
 	}
 }
 
-func TestAPeerOfTheSyncGroupDefendsToo(t *testing.T) {
-	r := v3(t).active().do(Defend{})
-	r.wantActions("send advert, priority 100", "announce, 5 per address")
+func TestAPeerOfTheSyncGroupAnnouncesItsAddressesToo(t *testing.T) {
+	r := v3(t).active().after(time.Second / 2).do(Defend{})
+	r.wantActions("announce, 5 per address")
+	r.wantDeadlineIn(time.Second / 2)
 	v3(t).backup().do(Defend{}).wantActions("ignored: the router is not active")
 }
 

@@ -469,6 +469,11 @@ func (st *step) answerLower() {
 	if !st.cfg.LowerPrioNoAdvert {
 		st.sendAdvert()
 	}
+	st.announceLower()
+}
+
+// announceLower announces all addresses because a router of lower rank was heard, and arms the second burst.
+func (st *step) announceLower() {
 	if garp := st.cfg.GARP; garp.LowerPrioRepeat > 0 {
 		st.emit(Announce{Repeat: garp.LowerPrioRepeat})
 		st.LowerAnnounceAt = 0
@@ -595,7 +600,7 @@ func (st *step) defend() {
 		st.ignore("the router is not active")
 		return
 	}
-	st.answerLower()
+	st.announceLower()
 }
 
 func (st *step) hold() {

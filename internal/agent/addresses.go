@@ -100,13 +100,12 @@ func (h *holding) extend(now, until clock.Time) error {
 	return h.take(now, until)
 }
 
-// drop removes all addresses, in reverse order, whether they are known to be there or not.
+// drop removes all addresses, in the order of the file, whether they are known to be there or not.
 func (h *holding) drop() error {
 	h.taken = false
 	var errs []error
-	addresses := held(h.instance)
-	for i := len(addresses) - 1; i >= 0; i-- {
-		k, _, err := h.kernelAddress(addresses[i])
+	for _, a := range held(h.instance) {
+		k, _, err := h.kernelAddress(a)
 		if err != nil {
 			continue // no interface, no address
 		}

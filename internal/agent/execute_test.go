@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,6 +41,7 @@ func (g *fakeGuard) Close(keep bool) error                           { g.closed,
 // fakeKernel has addresses and may refuse to remove them.
 type fakeKernel struct {
 	lifetimes map[netip.Prefix]address.Lifetime
+	removed   []netip.Prefix // in order
 	removeErr error
 }
 
@@ -51,6 +53,7 @@ func (k *fakeKernel) Put(a address.Address, l address.Lifetime) error {
 func (k *fakeKernel) Remove(a address.Address) error {
 	if k.removeErr == nil {
 		delete(k.lifetimes, a.Prefix)
+		k.removed = append(k.removed, a.Prefix)
 	}
 	return k.removeErr
 }
@@ -192,5 +195,19 @@ func TestAStartThatIsCalledOffDoesNotWaitForTheKernel(t *testing.T) {
 	a.unwatched <- errors.New("test")
 	if err := a.learnLinks(t.Context()); err == nil {
 		t.Fatal("no error")
+	}
+}
+
+func TestAddressesAreRemovedInTheOrderOfTheFile(t *testing.T) {
+	a, _, k := testAgent(t)
+	h := a.instances["x"].holding
+	other, excluded := netip.MustParsePrefix("10.0.0.99/24"), netip.MustParsePrefix("10.0.0.98/24")
+	h.instance.Addresses = append(h.instance.Addresses, conf.Address{Prefix: other})
+	h.instance.Excluded = []conf.Address{{Prefix: excluded}}
+	if err := h.drop(); err != nil {
+		t.Fatal(err)
+	}
+	if want := []netip.Prefix{vip, other, excluded}; !slices.Equal(k.removed, want) {
+		t.Errorf("removed %v, want %v", k.removed, want)
 	}
 }

@@ -201,6 +201,19 @@ func TestEveryMemberOfASyncGroupResigns(t *testing.T) {
 	}
 }
 
+func TestASyncGroupThatLostAnAddressComesBackAfterTheSkewTime(t *testing.T) {
+	b := alone(t, "x+y")
+	b.step(AddressesGone{Instance: "y", Reason: "test"})
+	b.mustTell("resign y, drop y, backup y, resign x, drop x, backup x")
+	b.trace = nil
+	b.pass(time.Second)
+	for _, i := range b.m.byName["x+y"].instances {
+		if i.state.Status != vrrp.Active {
+			t.Errorf("%s is %v after a second", i.cfg.Name, i.state.Status)
+		}
+	}
+}
+
 func TestTheMemberThatWishedLastBecomesActiveFirst(t *testing.T) {
 	b := newBench(t, false, "x+y")
 	b.step(Start{})

@@ -339,8 +339,10 @@ func (m *Machine) followed(now clock.Time, i *instance, ev vrrp.Event, reason st
 			m.note(g, Warn, "stranger", fmt.Sprintf("%s: %s; that router is not bound by leases", i.cfg.Name, reason))
 		}
 	}
-	switch ev.(type) {
+	switch ev := ev.(type) {
 	case vrrp.Faulted, vrrp.Stop:
+	case vrrp.Disturbed: // all come back together, after the skew time
+		m.peers(now, i, vrrp.Disturbed{Reason: i.cfg.Name + ": " + ev.Reason})
 	default:
 		m.peers(now, i, vrrp.Yield{Reason: i.cfg.Name + " left: " + reason})
 	}
