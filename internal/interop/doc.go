@@ -6,8 +6,10 @@
 // addresses. Packet sockets beside the routers record every advertisement with the kernel's time. What a router is,
 // is judged by these two alone: by what it sends and by who answers.
 //
-// Scenarios are also played by two stock keepalived. So a scenario that had fails is one that keepalived passes, with the
-// same file, on the same LAN. With INTEROP_FULL=1 in the environment that holds for every combination.
+// TestDifferences compares had with keepalived: one scenario, two lives, two traces. CONTRIBUTING.md says how to add one.
+//
+// The other scenarios are also played by two stock keepalived. So a scenario that had fails is one that keepalived passes,
+// with the same file, on the same LAN. With INTEROP_FULL=1 in the environment that holds for every combination.
 //
 // The programs under test are those in bin/, or in the directory that HAD_BIN names.
 //

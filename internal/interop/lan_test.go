@@ -61,8 +61,22 @@ type lan struct {
 	stations map[string]string // names by hardware address
 }
 
-// newLAN builds a LAN whose routers share the given addresses as one virtual router.
+// newLAN builds a LAN whose routers share the given addresses as one virtual router, once there are few enough others.
 func newLAN(t *testing.T, vips ...string) *lan {
+	t.Helper()
+	takeTurn(t)
+	l := bareLAN(t)
+	var err error
+	l.asker, err = l.lab.AddHost("asker", netip.PrefixFrom(asker4, 24), netip.PrefixFrom(asker6, 64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.share(0, vrid, vips...)
+	return l
+}
+
+// bareLAN builds a LAN on which there is nobody yet.
+func bareLAN(t *testing.T) *lan {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "interop")
 	if err != nil {
@@ -81,11 +95,6 @@ func newLAN(t *testing.T, vips ...string) *lan {
 			t.Error(err)
 		}
 	})
-	l.asker, err = l.lab.AddHost("asker", netip.PrefixFrom(asker4, 24), netip.PrefixFrom(asker6, 64))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.share(0, vrid, vips...)
 	return l
 }
 

@@ -6,16 +6,45 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/hactl/had/internal/lab"
 )
 
-// labs is the number of LANs that are alive at the same time: their tests wait more than they work.
-const labs = "4"
+const (
+	// sleepers is the number of tests that run at the same time: scenarios of [TestDifferences], which hardly do anything
+	// but wait.
+	sleepers = "24"
+	// labs is the number of other tests with LANs that are alive at the same time: their observers work, too.
+	labs = 4
+)
+
+var turns = struct {
+	free  chan struct{}
+	mu    sync.Mutex
+	taken map[string]bool // by the name of the test
+}{free: make(chan struct{}, labs), taken: map[string]bool{}}
+
+// takeTurn waits until fewer than labs other tests have LANs. A test that has its turn may build several.
+func takeTurn(t *testing.T) {
+	turns.mu.Lock()
+	taken := turns.taken[t.Name()]
+	turns.taken[t.Name()] = true
+	turns.mu.Unlock()
+	if !taken {
+		turns.free <- struct{}{}
+		t.Cleanup(func() {
+			<-turns.free
+			turns.mu.Lock()
+			delete(turns.taken, t.Name())
+			turns.mu.Unlock()
+		})
+	}
+}
 
 func TestMain(m *testing.M) {
-	if err := flag.Set("test.parallel", labs); err != nil {
+	if err := flag.Set("test.parallel", sleepers); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/hactl/had/internal/lab"
 )
 
-// forgery is an IPv4 advertisement that somebody makes up.
+// forgery is an advertisement that somebody makes up.
 type forgery struct {
 	version, kind, vrid, priority, ttl byte
 	interval                           uint16 // in the unit of the version
@@ -21,12 +21,13 @@ type forgery struct {
 	password                           string
 	src, dst                           netip.Addr
 	vips                               []netip.Addr
+	plain                              bool // version 3 without a pseudo-header in the checksum
 	badChecksum                        bool
 	cut                                int // bytes that are missing at the end
 }
 
-// frame builds the forgery as it is sent from mac to the standard group.
-func (f forgery) frame(mac net.HardwareAddr) []byte {
+// frame builds the forgery as it is sent from one hardware address to another.
+func (f forgery) frame(from, to net.HardwareAddr) []byte {
 	body := []byte{f.version<<4 | f.kind, f.vrid, f.priority, byte(len(f.vips)), f.auth, byte(f.interval), 0, 0}
 	if f.version == 3 {
 		binary.BigEndian.PutUint16(body[4:], f.interval)
@@ -35,11 +36,11 @@ func (f forgery) frame(mac net.HardwareAddr) []byte {
 		body = append(body, vip.AsSlice()...)
 	}
 	var pseudo []byte
-	if f.version == 2 {
+	if f.version == 2 && f.src.Is4() {
 		data := make([]byte, 8)
 		copy(data, f.password)
 		body = append(body, data...)
-	} else {
+	} else if !f.plain {
 		pseudo = append(append(f.src.AsSlice(), f.dst.AsSlice()...), 0, protocolVRRP, 0, byte(len(body)))
 	}
 	binary.BigEndian.PutUint16(body[6:], ^onesSum(append(pseudo, body...)))
@@ -47,10 +48,24 @@ func (f forgery) frame(mac net.HardwareAddr) []byte {
 		body[7] ^= 1
 	}
 	body = body[:len(body)-f.cut]
+	if f.src.Is6() {
+		ip := []byte{0x6c, 0, 0, 0, 0, byte(len(body)), protocolVRRP, f.ttl}
+		ip = append(append(ip, f.src.AsSlice()...), f.dst.AsSlice()...)
+		return append(append(ethernet(to, from, etherIPv6), ip...), body...)
+	}
 	ip := []byte{0x45, 0xc0, 0, byte(ipv4Len + len(body)), 0x12, 0x34, 0, 0, f.ttl, protocolVRRP, 0, 0}
 	ip = append(append(ip, f.src.AsSlice()...), f.dst.AsSlice()...)
 	binary.BigEndian.PutUint16(ip[10:], ^onesSum(ip))
-	return append(append(ethernet(net.HardwareAddr{0x01, 0, 0x5e, 0, 0, 0x12}, mac, etherIPv4), ip...), body...)
+	return append(append(ethernet(to, from, etherIPv4), ip...), body...)
+}
+
+// groupMAC is the hardware address of a multicast group (RFC 1112 section 6.4, RFC 2464 section 7).
+func groupMAC(group netip.Addr) net.HardwareAddr {
+	b := group.AsSlice()
+	if group.Is4() {
+		return net.HardwareAddr{0x01, 0, 0x5e, b[1] & 0x7f, b[2], b[3]}
+	}
+	return net.HardwareAddr{0x33, 0x33, b[12], b[13], b[14], b[15]}
 }
 
 // response is what a master does when it hears something.
@@ -169,7 +184,7 @@ func responses(t *testing.T, p product, c combination, tolds []told, lines ...st
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
-		if err := mouth.send(lie.frame(mouth.mac)); err != nil {
+		if err := mouth.send(lie.frame(mouth.mac, groupMAC(lie.dst))); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(atOnce + 1100*time.Millisecond)
