@@ -2,7 +2,6 @@ package track
 
 import (
 	"math"
-	"strconv"
 	"strings"
 )
 
@@ -34,8 +33,8 @@ type Object struct {
 type File struct {
 	Name string
 
-	// Weight is multiplied with the value and added to the priority. A product of -254 or less is a fault, one above 253
-	// counts as 253. With weight 0 any value but 0 is a fault.
+	// Weight is multiplied with the value and added to the priority. A product of -254 or less is a fault and adds
+	// nothing, one above 253 counts as 253. With weight 0 any value but 0 is a fault.
 	Weight int
 
 	// Reverse inverts the sign of the product. With weight 0 the value 0 is the fault.
@@ -86,8 +85,9 @@ func Evaluate(base uint8, objects []Object, files []File) Outcome {
 		product := signed(int64(f.Value)*int64(f.Weight), f.Reverse)
 		if product <= fileFault {
 			out.Faults = append(out.Faults, f.Name)
+			continue
 		}
-		sum += min(max(product, fileFault), fileMax)
+		sum += min(product, fileMax)
 	}
 	out.Priority = priorityOwner
 	if base != priorityOwner {
@@ -103,27 +103,45 @@ func signed(contribution int64, reverse bool) int64 {
 	return contribution
 }
 
-// FileValue returns the integer that a tracked file holds: decimal, hexadecimal after 0x, octal after 0, with a sign and
-// blanks around it. An empty file and anything else are 0; a number beyond 32 bits is the nearest that fits.
+// FileValue returns the integer that a tracked file begins with: decimal, hexadecimal after 0x, octal after 0, with a sign
+// and blanks before it. What follows it does not count. An empty file and one that begins otherwise are 0; a number beyond
+// 32 bits is the nearest that fits.
 func FileValue(content string) int32 {
-	text := strings.TrimSpace(content)
+	text := strings.TrimLeft(content, " \t\n\v\f\r")
 	digits, negative := strings.CutPrefix(text, "-")
 	if !negative {
 		digits, _ = strings.CutPrefix(text, "+")
 	}
-	base := 10
+	base := int64(10)
 	switch {
-	case strings.HasPrefix(digits, "0x") || strings.HasPrefix(digits, "0X"):
+	case len(digits) > 2 && (digits[:2] == "0x" || digits[:2] == "0X"):
 		base, digits = 16, digits[2:]
-	case strings.HasPrefix(digits, "0") && len(digits) > 1:
+	case strings.HasPrefix(digits, "0"):
 		base = 8
 	}
-	magnitude, err := strconv.ParseUint(digits, base, 64)
-	if err != nil && magnitude == 0 {
-		return 0
+	var n int64
+	for _, c := range []byte(digits) {
+		d := digit(c)
+		if d >= base {
+			break
+		}
+		n = min(n*base+d, -math.MinInt32)
 	}
 	if negative {
-		return int32(-int64(min(magnitude, -math.MinInt32)))
+		return int32(-n)
 	}
-	return int32(min(magnitude, math.MaxInt32))
+	return int32(min(n, math.MaxInt32))
+}
+
+// digit is the value of a digit; one that is none has the value of no base's.
+func digit(c byte) int64 {
+	switch {
+	case c >= '0' && c <= '9':
+		return int64(c - '0')
+	case c >= 'a' && c <= 'f':
+		return int64(c-'a') + 10
+	case c >= 'A' && c <= 'F':
+		return int64(c-'A') + 10
+	}
+	return math.MaxInt32
 }

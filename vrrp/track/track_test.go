@@ -4,7 +4,11 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/hactl/had/internal/clock"
 )
 
 // results feeds a script with a string of runs, "+" a success and "-" a failure, and returns its condition after each as
@@ -179,9 +183,9 @@ func TestValuesOfFiles(t *testing.T) {
 		{-2, true, 20, 140, 0},
 		{1, false, 1000, 254, 0},
 		{1, false, -253, 1, 0},
-		{1, false, -254, 1, 1},
-		{1, true, 254, 1, 1},
-		{254, false, math.MinInt32, 1, 1},
+		{1, false, -254, 100, 1},
+		{1, true, 254, 100, 1},
+		{254, false, math.MinInt32, 100, 1},
 		{254, false, math.MaxInt32, 254, 0},
 		{0, false, 0, 100, 0},
 		{0, false, 7, 100, 1},
@@ -235,7 +239,8 @@ func TestFileValues(t *testing.T) {
 		want    int32
 	}{
 		{"", 0}, {"\n", 0}, {"7\n", 7}, {" -12 ", -12}, {"+3", 3}, {"0", 0}, {"0x1F", 31}, {"-0x10", -16}, {"010", 8},
-		{"08", 0}, {"0x", 0}, {"seven", 0}, {"7 8", 0}, {"1_000", 0}, {"0b11", 0}, {"--1", 0}, {"-+1", 0},
+		{"08", 0}, {"0x", 0}, {"seven", 0}, {"7 8", 7}, {"1_000", 1}, {"0b11", 0}, {"--1", 0}, {"-+1", 0}, {"9abc", 9},
+		{"12 # from the monitor\n", 12}, {"-", 0}, {"0xg", 0}, {"-0X1f,", -31},
 		{"99999999999", math.MaxInt32}, {"-99999999999", math.MinInt32},
 		{"99999999999999999999999", math.MaxInt32}, {"-99999999999999999999999", math.MinInt32},
 		{"-2147483648", math.MinInt32},
@@ -243,6 +248,99 @@ func TestFileValues(t *testing.T) {
 	for _, tt := range tests {
 		if got := FileValue(tt.content); got != tt.want {
 			t.Errorf("%q is %d, want %d", tt.content, got, tt.want)
+		}
+	}
+}
+
+func TestAConditionCountsOnceItHasLasted(t *testing.T) {
+	type step struct {
+		at   clock.Time
+		seen Condition // Unknown: time passes
+		want Condition
+	}
+	const down, up = 10, 20 // delays
+	tests := []struct {
+		name  string
+		steps []step
+	}{
+		{"the first one counts at once", []step{{1, Failed, Failed}}},
+		{"a change counts after the delay", []step{{1, Good, Good}, {5, Failed, Good}, {14, Unknown, Good}, {15, Unknown, Failed}}},
+		{"a change back in time is none", []step{{1, Good, Good}, {5, Failed, Good}, {14, Good, Good}, {15, Unknown, Good},
+			{16, Failed, Good}, {25, Unknown, Good}, {26, Unknown, Failed}}},
+		{"the same seen again starts no new delay", []step{{1, Good, Good}, {5, Failed, Good}, {14, Failed, Good}, {15, Failed, Failed}}},
+		{"a change back too late is one", []step{{1, Good, Good}, {5, Failed, Good}, {16, Good, Failed}, {35, Unknown, Failed},
+			{36, Unknown, Good}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var d Delayed
+			for _, s := range tt.steps {
+				if s.seen == Unknown {
+					d = d.Tick(s.at)
+				} else {
+					d = d.See(s.at, s.seen, map[Condition]time.Duration{Good: up, Failed: down}[s.seen])
+				}
+				if d.Condition != s.want {
+					t.Fatalf("at %d: %v, want %v", s.at, d.Condition, s.want)
+				}
+				if at := d.Deadline(); !at.IsZero() && at <= s.at {
+					t.Fatalf("at %d: the deadline %d is over", s.at, at)
+				}
+			}
+		})
+	}
+	if d := (Delayed{Condition: Good}).See(1, Failed, 0); d.Condition != Failed {
+		t.Errorf("without a delay: %v", d.Condition)
+	}
+}
+
+func TestWhichProcessesAreMeant(t *testing.T) {
+	tests := []struct {
+		pattern Pattern
+		name    string
+		argv    string
+		want    bool
+	}{
+		{Pattern{Command: []string{"sleep"}}, "sleep", "/usr/bin/sleep 5", true},
+		{Pattern{Command: []string{"sleep"}}, "sleeper", "sleep 5", false},
+		{Pattern{Command: []string{"averylongprocessname"}}, "averylongproces", "x", true},
+		{Pattern{Command: []string{"averylongproces"}}, "averylongproces", "x", true},
+		{Pattern{Command: []string{"kthreadd"}}, "kthreadd", "", true},
+		{Pattern{Command: []string{"/usr/bin/sleep"}}, "sleep", "/usr/bin/sleep 5", false},
+		{Pattern{Command: []string{"/usr/bin/sleep"}, FullCommand: true}, "sleep", "/usr/bin/sleep 5", true},
+		{Pattern{Command: []string{"sleep"}, FullCommand: true}, "sleep", "/usr/bin/sleep 5", false},
+		{Pattern{Command: []string{"sleep"}, FullCommand: true}, "sleep", "", false},
+		{Pattern{Command: []string{"sleep"}, FullCommand: true, Params: ParamsEqual}, "sleep", "sleep", true},
+		{Pattern{Command: []string{"sleep"}, FullCommand: true, Params: ParamsEqual}, "sleep", "sleep 5", false},
+		{Pattern{Command: []string{"sleep", "5", "6"}, FullCommand: true, Params: ParamsEqual}, "sleep", "sleep 5 6", true},
+		{Pattern{Command: []string{"sleep", "5", "6"}, FullCommand: true, Params: ParamsEqual}, "sleep", "sleep 5 67", false},
+		{Pattern{Command: []string{"sleep", "5", "6"}, FullCommand: true, Params: ParamsPartial}, "sleep", "sleep 5", false},
+		{Pattern{Command: []string{"sleep", "5", "6"}, FullCommand: true, Params: ParamsPartial}, "sleep", "sleep 5 6 7", true},
+		{Pattern{Command: []string{"sleep", "5", "6"}, FullCommand: true, Params: ParamsPartial}, "sleep", "sleep 5 67", false},
+		{Pattern{Command: []string{"sleep", "5", "6"}, FullCommand: true, Params: ParamsInitial}, "sleep", "sleep 5", false},
+		{Pattern{Command: []string{"sleep", "5", "6"}, FullCommand: true, Params: ParamsInitial}, "sleep", "sleep 5 67 8", true},
+		{Pattern{Command: []string{"sleep", "5", "6"}, FullCommand: true, Params: ParamsInitial}, "sleep", "sleep 56 6", false},
+		{Pattern{Command: []string{"sleep"}, FullCommand: true, Params: ParamsInitial}, "sleep", "sleep 5", true},
+	}
+	for _, tt := range tests {
+		if got := tt.pattern.Matches(tt.name, strings.Fields(tt.argv)); got != tt.want {
+			t.Errorf("%+v means %s (%s): %v", tt.pattern, tt.name, tt.argv, got)
+		}
+	}
+}
+
+func TestQuorums(t *testing.T) {
+	for _, tt := range []struct {
+		quorum Quorum
+		count  int
+		want   Condition
+	}{
+		{Quorum{1, -1}, 0, Failed}, {Quorum{1, -1}, 1, Good}, {Quorum{1, -1}, 99, Good},
+		{Quorum{2, 3}, 1, Failed}, {Quorum{2, 3}, 2, Good}, {Quorum{2, 3}, 3, Good}, {Quorum{2, 3}, 4, Failed},
+		{Quorum{1, 0}, 0, Failed}, {Quorum{1, 0}, 1, Failed},
+	} {
+		if got := tt.quorum.Condition(tt.count); got != tt.want {
+			t.Errorf("%+v of %d: %v", tt.quorum, tt.count, got)
 		}
 	}
 }
