@@ -32,6 +32,7 @@ import (
 	"github.com/hactl/had/lvs/ipvs"
 	"github.com/hactl/had/vrrp"
 	"github.com/hactl/had/vrrp/speaker"
+	"github.com/hactl/had/vrrp/track"
 )
 
 const (
@@ -62,7 +63,7 @@ type Agent struct {
 	clock   *leaseclock.Clock
 	started time.Time
 
-	inbox     chan any    // director.Event, link.Event, results of scripts
+	inbox     chan any    // director.Event, link.Event, what is tracked
 	requests  chan func() // run by the loop
 	unwatched chan error  // why interfaces are not watched any more
 	ended     chan struct{}
@@ -91,6 +92,9 @@ type Agent struct {
 	sender     *neigh.Sender
 	watcher    *neigh.Watcher
 	scripts    []*script
+	trackers   *trackers
+	delayed    map[string]track.Delayed // interfaces with interface_up_down_delays
+	lookAt     clock.Time               // when something that is tracked will have lasted long enough; zero: never
 	runner     *notify.Runner
 	notifier   *notify.Notifier
 	readers    []*notify.Reader
@@ -115,6 +119,7 @@ type instance struct {
 	linkUp   bool
 	causes   map[string]bool // faults that the machine has been told; true: silent
 	priority uint8
+	told     uint8  // priority that the pipes have been told
 	stuck    string // why addresses could not be removed
 	since    time.Time
 	reported notify.State // the last one that scripts and pipes were told
@@ -149,6 +154,7 @@ func New(opt Options) *Agent {
 		unshut: map[string]bool{}, lapsed: map[string]time.Time{}, instances: map[string]*instance{}, members: map[string][]string{},
 		dropped: droppedEvents{counts: map[string]uint64{}}, runner: &notify.Runner{},
 		resolvedScripts: map[*conf.Command]*notify.Script{}, groupStates: map[string]notify.State{},
+		trackers: &trackers{},
 	}
 	a.notifier = &notify.Notifier{Runner: a.runner, Logger: a.log}
 	a.groups = groupsOf(a.cfg)
@@ -163,7 +169,7 @@ func New(opt Options) *Agent {
 		if group == "" {
 			group = in.Name
 		}
-		a.instances[in.Name] = &instance{conf: in, group: group, causes: map[string]bool{}, priority: in.Priority,
+		a.instances[in.Name] = &instance{conf: in, group: group, causes: map[string]bool{}, priority: in.Priority, told: in.Priority,
 			since: a.started, heard: map[netip.Addr]heard{}, differs: map[netip.Addr]bool{},
 			strangers: map[ether.MAC]stranger{},
 			holding:   &holding{instance: in, table: &a.table, lifetime: a.clustered() && a.cfg.Cluster.Guard == conf.GuardLifetime}}
@@ -199,6 +205,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.service != nil {
 		go a.service.Run(work)
 	}
+	a.startTrackers(work)
 	a.startScripts(work)
 	a.step(director.Start{Delay: a.startDelay()})
 	return a.loop(ctx)
@@ -261,7 +268,6 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 		log = member.LogState{Cluster: a.opt.Cluster}
 	}
 	a.machine = director.New(a.clock.Now(), cfg, log)
-	a.look()
 	return nil
 }
 
@@ -344,10 +350,6 @@ func (a *Agent) installGuard(work context.Context) error {
 	return nil
 }
 
-func (a *Agent) startDelay() time.Duration {
-	return a.cfg.Global.StartupDelay
-}
-
 // post gives the loop something to do and waits for room. It is for what must not get lost.
 func (a *Agent) post(ctx context.Context, ev any) {
 	select {
@@ -406,6 +408,7 @@ func (a *Agent) loop(ctx context.Context) error {
 			a.fromWorld(ev)
 		case <-timer.C:
 			a.housekeep()
+			a.lookAgain()
 			a.step(director.Tick{})
 		}
 		timer.Reset(a.wait())
@@ -414,10 +417,10 @@ func (a *Agent) loop(ctx context.Context) error {
 	return nil
 }
 
-// wait is the span to the machine's next deadline, or to the next housekeeping.
+// wait is the span to the machine's next deadline, to the next look, or to the next housekeeping.
 func (a *Agent) wait() time.Duration {
 	span := housekeeping
-	if at := a.machine.Deadline(); !at.IsZero() {
+	if at := clock.Earliest(a.machine.Deadline(), a.lookAt); !at.IsZero() {
 		span = min(span, at.Sub(a.clock.Now()))
 	}
 	return max(span, 0)
@@ -469,6 +472,10 @@ func (a *Agent) fromWorld(ev any) {
 		a.look()
 	case scriptResult:
 		a.scriptDone(ev)
+	case fileChanged:
+		a.fileChanged(ev)
+	case processesCounted:
+		a.processesCounted(ev)
 	case director.Event:
 		a.step(ev)
 	}

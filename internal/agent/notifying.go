@@ -25,7 +25,7 @@ func (a *Agent) notify(i *instance, t director.Transition) {
 	if t.From == vrrp.Initialize && state == notify.Backup && a.groupStates[i.group] == "" {
 		a.notifyGroup(i.group, state)
 	}
-	i.reported = state
+	i.reported, i.told = state, t.Priority
 	a.notifier.Notify(notify.Change{Kind: notify.Instance, Name: t.Instance, State: state, Priority: t.Priority},
 		a.notifyScripts(i.conf.Notify))
 	for _, name := range a.members[i.group] {

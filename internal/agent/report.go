@@ -71,6 +71,12 @@ func (a *Agent) findings() []api.Finding {
 	if err := a.noIPVS; err != nil {
 		all = append(all, api.Finding{Code: "no-ipvs", Severity: api.Warn, Node: node, Text: "virtual_server: " + err.Error()})
 	}
+	for _, why := range []string{a.trackers.noFiles, a.trackers.noProcesses} {
+		if why != "" {
+			all = append(all, api.Finding{Code: "tracker-unusable", Severity: api.Error, Node: node,
+				Text: "what is tracked is ignored: " + why})
+		}
+	}
 	for _, s := range a.scripts {
 		if s.unusable != "" {
 			all = append(all, api.Finding{Code: "script-unusable", Severity: api.Error, Node: node,
@@ -119,6 +125,7 @@ func (a *Agent) instanceReport(i *instance) api.InstanceReport {
 		r.Tracks = append(r.Tracks, api.Track{Kind: kindOf(o.Name), Name: nameOf(o.Name),
 			Up: o.Condition.String() == "good", Weight: o.Weight, Text: o.Condition.String()})
 	}
+	r.Tracks = append(r.Tracks, a.filesReport(i)...)
 	r.FaultReasons = append(r.FaultReasons, sortedKeys(i.causes)...)
 	return r
 }

@@ -132,9 +132,11 @@ func (a *Agent) look() {
 		}
 		i.linkUp = up
 	}
+	a.seeDelayed(a.clock.Now())
 	for _, ev := range a.faultEvents() {
 		a.step(ev)
 	}
+	a.tellPriorities()
 }
 
 // faultEvents compares what keeps instances from running with what the machine was told.
@@ -148,13 +150,13 @@ func (a *Agent) faultEvents() []director.Event {
 				events = append(events, director.Fault{Instance: name, Cause: cause, Silent: causes[cause]})
 			}
 		}
+		if priority != i.priority {
+			events = append(events, director.Priority{Instance: name, Priority: priority})
+		}
 		for _, cause := range slices.Sorted(maps.Keys(i.causes)) {
 			if _, still := causes[cause]; !still {
 				events = append(events, director.Fault{Instance: name, Cause: cause, Gone: true})
 			}
-		}
-		if priority != i.priority {
-			events = append(events, director.Priority{Instance: name, Priority: priority})
 		}
 		i.causes, i.priority = causes, priority
 	}
@@ -168,12 +170,12 @@ func (a *Agent) fitness(i *instance) (causes map[string]bool, priority uint8) {
 		causes[a.guardFault] = false
 	}
 	for _, name := range interfacesOf(i.conf) {
-		l, ok := a.table.ByName(name)
+		_, exists := a.table.ByName(name)
 		switch {
-		case !ok:
+		case !exists:
 			causes["interface "+name+" does not exist"] = false
 		case name != i.conf.Interface || !i.conf.TrackPrimary:
-		case !l.Works():
+		case !a.works(name):
 			causes["interface "+name+" is down"] = false
 		}
 	}
@@ -185,7 +187,10 @@ func (a *Agent) fitness(i *instance) (causes map[string]bool, priority uint8) {
 	if err := i.speaker.Status().Err; err != nil && !errors.Is(err, speaker.ErrNoInterface) {
 		causes[err.Error()] = false
 	}
-	outcome := track.Evaluate(i.conf.Priority, a.objects(i), nil)
+	if i.conf.TrackSource && !a.hasSource(i.conf) {
+		causes["source address "+i.conf.Source.String()+" is absent"] = false
+	}
+	outcome := track.Evaluate(i.conf.Priority, a.objects(i), a.trackedFiles(i))
 	for _, f := range outcome.Faults {
 		causes[f] = false
 	}
@@ -211,12 +216,12 @@ func interfacesOf(in *conf.Instance) []string {
 	return names
 }
 
-// objects lists what an instance tracks, as it stands.
+// objects lists what an instance tracks apart from files, as it stands.
 func (a *Agent) objects(i *instance) []track.Object {
 	var objects []track.Object
 	for _, t := range i.conf.Tracking.Interfaces {
 		o := track.Object{Name: "interface " + t.Name, Weight: t.Weight, Reverse: t.Reverse, Condition: track.Failed}
-		if l, ok := a.table.ByName(t.Name); ok && l.Works() {
+		if a.works(t.Name) {
 			o.Condition = track.Good
 		}
 		objects = append(objects, o)
@@ -229,7 +234,7 @@ func (a *Agent) objects(i *instance) []track.Object {
 			}
 		}
 	}
-	return objects
+	return append(objects, a.trackedProcesses(i)...)
 }
 
 // linkUp tells whether an instance's interface works.

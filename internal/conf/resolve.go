@@ -20,6 +20,22 @@ func (l *loader) resolveInstances() {
 	for _, d := range l.drafts {
 		d.Tracking = d.tracking.resolve(l.cfg)
 		l.ownTracking(d)
+		l.limitDelay(d)
+	}
+}
+
+// limitDelay keeps the time for which an interface may be down unnoticed below that after which others take over.
+func (l *loader) limitDelay(d *instanceDraft) {
+	limit := time.Duration(d.DownTimerAdverts-1) * d.AdvertInterval
+	for i := range l.cfg.InterfaceDelays {
+		delay := &l.cfg.InterfaceDelays[i]
+		if delay.Name != d.Interface || delay.Down < limit {
+			continue
+		}
+		reduced := max(0, limit-time.Millisecond)
+		l.warnf(CodeRange, wordAt(delay.Pos), "interface_up_down_delays: %s may be down for less than %v unnoticed, because "+
+			"others take over from vrrp_instance %s then; %v counts as %v", delay.Name, limit, d.Name, delay.Down, reduced)
+		delay.Down = reduced
 	}
 }
 

@@ -3,6 +3,7 @@ package conf
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hactl/had/internal/conf/syntax"
@@ -255,7 +256,13 @@ func (l *loader) trackProcess(s statement) {
 	case len(v.Process) == 0:
 		l.errorf(CodeMissing, s.Words[1], "vrrp_track_process %s has no process and is dropped", v.Name)
 		return
-	case v.QuorumMax >= 0 && v.QuorumMax < v.Quorum:
+	case len(v.Process) > 1 && v.Params == ParamsIgnored:
+		v.FullCommand, v.Params = true, ParamsEqual
+	case !v.FullCommand && strings.Contains(v.Process[0], "/"):
+		l.warnf(CodeTracking, s.Words[1], "vrrp_track_process %s: the name of a process has no path, so none is found; "+
+			"full_command compares the command", v.Name)
+	}
+	if v.QuorumMax >= 0 && v.QuorumMax < v.Quorum {
 		l.warnf(CodeRange, s.Words[1], "vrrp_track_process %s: quorum_max %d is below quorum %d: it is never fit",
 			v.Name, v.QuorumMax, v.Quorum)
 	}
