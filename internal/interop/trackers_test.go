@@ -35,10 +35,14 @@ func each(t *testing.T, name string, scenario func(t *tracker)) {
 	for _, p := range []product{keepalived, had} {
 		t.Run(fmt.Sprintf("%s: %s", name, p), func(t *testing.T) {
 			t.Parallel()
-			l := newLAN(t, quick.vips()...)
-			scenario(&tracker{lan: l, r: l.addRouter(p, time.Second), lines: make(chan string, 256)})
+			scenario(newTracker(t, p))
 		})
 	}
+}
+
+func newTracker(t *testing.T, p product) *tracker {
+	l := newLAN(t, quick.vips()...)
+	return &tracker{lan: l, r: l.addRouter(p, time.Second), lines: make(chan string, 256)}
 }
 
 // begin starts the router with its notify pipe, blocks of its own and further lines in its instance.
@@ -174,7 +178,10 @@ func TestTrackers(t *testing.T) {
 		k.expect(master, "BACKUP 200", "MASTER 200")
 	})
 
-	each(t, "a source address that is removed", func(k *tracker) {
+	// Stock keepalived 2.2.7 does not notice; its manual says that it does.
+	t.Run("a source address that is removed", func(t *testing.T) {
+		t.Parallel()
+		k := newTracker(t, had)
 		source := netip.MustParsePrefix("10.77.0.55/24")
 		k.must(k.r.host.AddAddr(source))
 		k.begin("", "mcast_src_ip 10.77.0.55", "track_src_ip")
@@ -185,4 +192,3 @@ func TestTrackers(t *testing.T) {
 		k.expect(master, "BACKUP 200", "MASTER 200")
 	})
 }
-
