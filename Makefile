@@ -7,6 +7,7 @@ export CGO_ENABLED = 0
 # How much of the long proofs runs in `make test`, and in their own targets.
 SIM_HOURS      ?= 80
 SIM_HOURS_LONG ?= 2000
+SIM_TESTS      := TestNeverTwoOwners|TestDuels|TestCanariesAreCaught
 FUZZ_TIME      ?= 5s
 FUZZ_TIME_LONG ?= 10m
 
@@ -47,12 +48,18 @@ fuzz:
 fuzz-short:
 	FUZZ_TIME=$(FUZZ_TIME) tools/fuzz
 
-# The simulated cluster. SEED=n replays one seed.
+# The simulated cluster, and the lease protocol alone. `make sim SEED=n` replays one seed.
 sim:
-	go test ./internal/agent/sim -run 'TestNeverTwoOwners|TestCanariesAreCaught' -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.canaries=$(SIM_HOURS_LONG) $(if $(SEED),-sim.seed=$(SEED))
+ifdef SEED
+	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -v -sim.seed=$(SEED)
+else
+	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.duels=100000 -sim.canaries=all
+	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.adversarial
+endif
 
 sim-short:
-	go test ./internal/agent/sim -run 'TestNeverTwoOwners|TestCanariesAreCaught' -count=1 -timeout 30m -v -sim.hours=$(SIM_HOURS)
+	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 30m -v -sim.hours=$(SIM_HOURS) -sim.duels=3000 -sim.canaries=most
+	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 30m -v -sim.hours=5 -sim.adversarial
 
 # Real daemons in network namespaces, with an outside observer. Needs root; what needs stock keepalived, or a kernel in qemu,
 # needs `make tools`.

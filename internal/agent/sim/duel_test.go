@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	flagDuels    = flag.Int("sim.duels", 3000, "walks of the lease protocol alone")
+	flagDuels    = flag.Uint64("sim.duels", 300, "walks of the lease protocol alone")
 	flagDuelSeed = flag.Uint64("sim.duel", 0, "make this walk only, and show its end")
 )
 
@@ -72,8 +72,9 @@ const (
 	duelLease = time.Second
 )
 
-func newDuel(seed uint64, voters int, broken lease.Broken, traced bool) *duel {
-	d := &duel{random: newRandom(seed, 11), broken: broken, traced: traced}
+func newDuel(seed uint64, broken lease.Broken) *duel {
+	voters := 2 + int(seed%4)
+	d := &duel{random: newRandom(seed, 11), broken: broken}
 	d.deaths, d.falls = pick(&d.random, 0, 100, 500, 2000), pick(&d.random, 0, 0, 200)
 	d.pace = 1
 	d.losses, d.cuts = pick(&d.random, 0, 5_000, 50_000), pick(&d.random, 0, 500, 2_000)
@@ -330,25 +331,31 @@ func (d *duel) run() {
 }
 
 func TestDuels(t *testing.T) {
+	if *flagDuelSeed != 0 {
+		d := newDuel(*flagDuelSeed, lease.Broken{})
+		d.traced = true
+		if d.run(); d.err != "" {
+			t.Error(d.err)
+		}
+		t.Log(d.story())
+		return
+	}
 	var passed time.Duration
 	grants := 0
-	for seed := uint64(1); seed <= uint64(*flagDuels); seed++ {
-		if *flagDuelSeed != 0 {
-			seed = *flagDuelSeed
-		}
-		voters := 2 + int(seed%4)
-		d := newDuel(seed, voters, lease.Broken{}, *flagDuelSeed != 0)
+	for seed := uint64(1); seed <= *flagDuels; seed++ {
+		d := newDuel(seed, lease.Broken{})
 		d.run()
 		passed += time.Duration(d.now)
 		grants += d.grants
 		if d.err != "" {
-			again := newDuel(seed, voters, lease.Broken{}, true)
+			again := newDuel(seed, lease.Broken{})
+			again.traced = true
 			again.run()
-			t.Fatalf("walk %d: %s\n%s", seed, d.err, strings.Join(again.trace[max(0, len(again.trace)-300):], "\n"))
-		}
-		if *flagDuelSeed != 0 {
-			break
+			t.Fatalf("walk %d: %s\n%s", seed, d.err, again.story())
 		}
 	}
-	t.Logf("%d walks of %v lease times, %d leases", *flagDuels, int(passed/duelLease), grants)
+	t.Logf("%d walks of %d lease times, %d leases", *flagDuels, int(passed/duelLease), grants)
 }
+
+// story is the end of a walk.
+func (d *duel) story() string { return strings.Join(d.trace[max(0, len(d.trace)-300):], "\n") }
