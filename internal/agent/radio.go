@@ -43,9 +43,13 @@ func (a *Agent) openRadio() error {
 	if a.sender, err = neigh.OpenSender(); err != nil {
 		return err
 	}
-	a.hub = speaker.New(speaker.Options{
-		Log: a.log, Sender: a.sender, Forwarding: forwardsIPv6, Spacing: a.spacing,
-	})
+	options := speaker.Options{Log: a.log, Sender: a.sender, Forwarding: forwardsIPv6, Spacing: a.spacing}
+	if a.cfg.Global.LogUnknownVRIDs {
+		options.OnUnknown = func(u speaker.Unknown) {
+			a.log.Info("advertisement of an unknown virtual router", "iface", u.Interface, "vrid", u.VRID, "peer", u.From)
+		}
+	}
+	a.hub = speaker.New(options)
 	a.watcher = neigh.NewWatcher(a.log, a.sender, func(c neigh.Claim) { a.offer(claimed{c}, "stranger") })
 	for _, name := range a.order {
 		i := a.instances[name]

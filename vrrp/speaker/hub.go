@@ -21,6 +21,16 @@ type FrameSender interface {
 	Announce(l link.Link, addr netip.Addr, router bool) error
 }
 
+// unknownKept bounds what is remembered of senders of unknown virtual routers, whoever forges their addresses.
+const unknownKept = 256
+
+// Unknown is a virtual router of others, heard on an interface.
+type Unknown struct {
+	Interface string // empty: of a unicast router without one
+	VRID      uint8
+	From      netip.Addr
+}
+
 // Options are what a Hub needs.
 type Options struct {
 	Log    *slog.Logger
@@ -30,6 +40,10 @@ type Options struct {
 	// kernel.
 	Forwarding func(iface string) bool
 
+	// OnUnknown is called once for each sender and virtual router that no Speaker wants, as far as they are remembered, by
+	// a goroutine that reads a socket. nil: nobody asks.
+	OnUnknown func(Unknown)
+
 	// Spacing returns the least distance between announcements on an interface. nil: none anywhere.
 	Spacing func(iface string) Spacing
 }
@@ -38,6 +52,7 @@ type Options struct {
 type Hub struct {
 	log       *slog.Logger
 	announcer *announcer
+	onUnknown func(Unknown)
 	open      func(rawsock.Config) (socket, error)
 	readers   sync.WaitGroup
 
@@ -49,17 +64,20 @@ type Hub struct {
 	refused  map[string]bool    // interfaces where the kernel refused a socket
 	retry    *time.Timer        // runs while refused is not empty
 	unknown  uint64             // messages for no Speaker
+	told     map[Unknown]bool   // to onUnknown
 	closed   bool
 }
 
 // New returns a Hub without Speakers. Close ends it.
 func New(options Options) *Hub {
 	h := &Hub{
-		log:     options.Log,
-		open:    openSocket,
-		sockets: make(map[socketKey]*sharedSocket),
-		virtual: make(map[netip.Addr]int),
-		refused: make(map[string]bool),
+		log:       options.Log,
+		onUnknown: options.OnUnknown,
+		open:      openSocket,
+		sockets:   make(map[socketKey]*sharedSocket),
+		virtual:   make(map[netip.Addr]int),
+		refused:   make(map[string]bool),
+		told:      make(map[Unknown]bool),
 	}
 	h.announcer = newAnnouncer(options, h.linkByName)
 	return h

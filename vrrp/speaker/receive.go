@@ -37,7 +37,7 @@ func (h *Hub) check(shared *sharedSocket, d rawsock.Datagram) (deliver func()) {
 	s := shared.speakerFor(d)
 	if s == nil {
 		h.unknown++
-		return nil
+		return h.tellUnknown(shared, d)
 	}
 	if d.Src == s.status.Source {
 		s.counters.Own++
@@ -71,6 +71,17 @@ func (h *Hub) check(shared *sharedSocket, d rawsock.Datagram) (deliver func()) {
 		s.counters.AddressList++
 	}
 	return func() { s.handler(received) }
+}
+
+// tellUnknown returns the call of onUnknown that is due for a message that nobody wants. The Hub's lock is held.
+func (h *Hub) tellUnknown(shared *sharedSocket, d rawsock.Datagram) (tell func()) {
+	_, vrid, ok := packet.Peek(d.Payload)
+	u := Unknown{Interface: shared.key.iface, VRID: vrid, From: d.Src}
+	if !ok || h.onUnknown == nil || h.told[u] || len(h.told) == unknownKept {
+		return nil
+	}
+	h.told[u] = true
+	return func() { h.onUnknown(u) }
 }
 
 // speakerFor returns the user of the socket whose virtual router a message names. Of several unicast routers with one

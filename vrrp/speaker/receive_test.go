@@ -2,6 +2,7 @@ package speaker
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,6 +68,31 @@ func TestMessagesFindTheirRouter(t *testing.T) {
 		}
 		if got := two.Counters(); got.Received != 2 || got.ReceivedZero != 1 || got.AddressList != 1 {
 			t.Errorf("counters %+v", got)
+		}
+	})
+}
+
+func TestUnknownVirtualRoutersAreToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []Unknown
+		n := newFakeNet(t, Options{OnUnknown: func(u Unknown) { told = append(told, u) }})
+		n.addLink(eth0, "192.0.2.1/24")
+		other := n.mustOpen(n.config(51)).config
+		for _, vrid := range []uint8{77, 77, 78} {
+			other.VRID = vrid
+			deliver(n.last(), advert(t, other, 100, "192.0.2.2", packet.GroupIPv4.String(), packet.Options{}))
+		}
+		from := netip.MustParseAddr("192.0.2.2")
+		want := []Unknown{{Interface: eth0.Name, VRID: 77, From: from}, {Interface: eth0.Name, VRID: 78, From: from}}
+		if !slices.Equal(told, want) {
+			t.Errorf("told %v, want %v", told, want)
+		}
+		for i := range 2 * unknownKept { // forged
+			src := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).String()
+			deliver(n.last(), advert(t, other, 100, src, packet.GroupIPv4.String(), packet.Options{}))
+		}
+		if len(told) != unknownKept {
+			t.Errorf("%d are remembered", len(told))
 		}
 	})
 }
