@@ -58,6 +58,7 @@ var canaries = []canary{
 	{name: "O4: IgnoreClaimDeadline", effort: most, walks: 300, lease: open(lease.Broken{IgnoreClaimDeadline: true})},
 	{name: "H2: AnyHolder", walks: 50, lease: open(lease.Broken{AnyHolder: true})},
 	{name: "H5: ClearResetsPromise", walks: 20, lease: lease.Broken{ClearResetsPromise: true}},
+	{name: "H6: AnyRelease", effort: most, walks: 300, lease: lease.Broken{AnyRelease: true}},
 	{name: "H7: TakeReleaseBack", effort: most, walks: 3500, lease: lease.Broken{TakeReleaseBack: true}},
 	{name: "H8, O4: LateClearances, IgnoreClaimDeadline", effort: most, walks: 500,
 		lease: open(lease.Broken{LateClearances: true, IgnoreClaimDeadline: true})},

@@ -13,6 +13,13 @@
 // releases are final (S4, S5), replicas agree (S8). At the end, when faults have stopped: every group has an owner (L1)
 // and acknowledged entries are there, once (S7).
 //
+// # What it would notice
+//
+// Canaries are rules that are switched off, each of which must lead to two owners within a bounded number of seeds. Rare
+// ones are caught by walks of the lease protocol alone, at the mercy of a scheduler that owes nobody anything. Three
+// rules have none: H1 and C3, and H8 while O4 stands. Other rules stop what they would let in, as far as random search can
+// tell; tables in cluster/lease and the argument in the design hold them.
+//
 // # What is assumed
 //
 // The rates of two lease clocks differ by less than 1%. The kernel obeys its own rules, and slews its clocks by at most
