@@ -78,18 +78,30 @@ func parse(payload []byte) (l Link, ok bool, err error) {
 		case unix.IFLA_MASTER:
 			l.Master = int(rtnl.Uint32(value))
 		case unix.IFLA_LINKINFO:
-			l.Kind = kindOf(value)
+			l.Kind, l.VRFTable = infoOf(value)
 		}
 	}
 	return l, l.Name != "", nil
 }
 
-// kindOf returns the kind of device in IFLA_LINKINFO.
-func kindOf(info []byte) string {
-	for kind, value := range rtnl.Attributes(info) {
-		if kind == unix.IFLA_INFO_KIND {
-			return unix.ByteSliceToString(value)
+// infoOf returns the kind of device in IFLA_LINKINFO, and the routing table of a VRF.
+func infoOf(info []byte) (kind string, vrfTable uint32) {
+	var data []byte
+	for attribute, value := range rtnl.Attributes(info) {
+		switch attribute {
+		case unix.IFLA_INFO_KIND:
+			kind = unix.ByteSliceToString(value)
+		case unix.IFLA_INFO_DATA:
+			data = value
 		}
 	}
-	return ""
+	if kind != "vrf" {
+		return kind, 0
+	}
+	for attribute, value := range rtnl.Attributes(data) {
+		if attribute == nl.IFLA_VRF_TABLE {
+			vrfTable = rtnl.Uint32(value)
+		}
+	}
+	return kind, vrfTable
 }

@@ -26,6 +26,9 @@ func TestParse(t *testing.T) {
 	mac := nl.NewRtAttr(unix.IFLA_ADDRESS, []byte{2, 0, 0, 0, 0, 1})
 	info := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
 	info.AddRtAttr(unix.IFLA_INFO_KIND, nl.NonZeroTerminated("vlan"))
+	vrf := nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	vrf.AddRtAttr(unix.IFLA_INFO_KIND, nl.NonZeroTerminated("vrf"))
+	vrf.AddRtAttr(unix.IFLA_INFO_DATA, nil).AddRtAttr(nl.IFLA_VRF_TABLE, nl.Uint32Attr(1000))
 	full := Link{
 		Index: 7, Name: "eth0.10", Kind: "vlan", Parent: 2, Master: 3, MAC: ether.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500,
 		Up: true, Running: true, Multicast: true, Ethernet: true,
@@ -40,6 +43,8 @@ func TestParse(t *testing.T) {
 			nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(1500)),
 			nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(2)),
 			nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(3))), full, true},
+		{"VRF", message(unix.AF_UNSPEC, unix.ARPHRD_ETHER, name, vrf),
+			Link{Index: 7, Name: "eth0.10", Kind: "vrf", VRFTable: 1000, Up: true, Running: true, Multicast: true, Ethernet: true}, true},
 		{"InfiniBand has no Ethernet address",
 			message(unix.AF_UNSPEC, unix.ARPHRD_INFINIBAND, name, nl.NewRtAttr(unix.IFLA_ADDRESS, make([]byte, 20))),
 			Link{Index: 7, Name: "eth0.10", Up: true, Running: true, Multicast: true}, true},

@@ -10,14 +10,14 @@ import (
 
 // ShrinkReceiveBuffer makes the kernel drop notifications early.
 func ShrinkReceiveBuffer(m *Monitor) {
-	_ = m.socket.conn.Control(func(fd uintptr) {
+	_ = m.socket.Control(func(fd uintptr) {
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<10)
 	})
 }
 
 // Port returns the netlink port of the Monitor's socket.
 func Port(m *Monitor) (port uint32) {
-	_ = m.socket.conn.Control(func(fd uintptr) {
+	_ = m.socket.Control(func(fd uintptr) {
 		if name, err := unix.Getsockname(int(fd)); err == nil {
 			port = name.(*unix.SockaddrNetlink).Pid
 		}

@@ -26,6 +26,8 @@ type Link struct {
 	MAC    ether.MAC // zero unless Ethernet
 	MTU    int       // bytes
 
+	VRFTable uint32 // routing table of a VRF; 0: it is none
+
 	Up        bool // set up by the administrator (IFF_UP)
 	Running   bool // the link works (IFF_RUNNING)
 	Multicast bool // IFF_MULTICAST

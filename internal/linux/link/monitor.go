@@ -21,7 +21,7 @@ const resyncPause = 100 * time.Millisecond
 // Monitor reports interfaces and addresses of the network namespace in which it was opened.
 type Monitor struct {
 	log    *slog.Logger
-	socket *socket
+	socket *rtnl.Subscription
 	conn   *rtnl.Conn
 	table  Table
 }
@@ -29,7 +29,7 @@ type Monitor struct {
 // Open subscribes to the kernel's notifications in the network namespace of the calling thread. Run must be called
 // next; it closes what Open opened.
 func Open(log *slog.Logger) (*Monitor, error) {
-	socket, err := subscribe(log)
+	socket, err := rtnl.Subscribe(log, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (m *Monitor) Run(ctx context.Context, handler func(Event)) error {
 	}
 	m.deliver(append(m.table.diff(links, addresses), Synced{}), handler)
 	for {
-		messages, err := m.socket.receive()
+		messages, err := m.socket.Receive()
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -117,7 +117,7 @@ func (m *Monitor) decode(message syscall.NetlinkMessage) []Event {
 // A state that cannot be read is tried again until ctx is done.
 func (m *Monitor) resync(ctx context.Context, lost error, handler func(Event)) {
 	for ctx.Err() == nil {
-		empty, err := m.socket.drain()
+		empty, err := m.socket.Drain()
 		if err != nil {
 			return // closed: ctx is done
 		}

@@ -24,6 +24,7 @@ const (
 type Conn struct {
 	socket  *nl.NetlinkSocket
 	sockets map[int]*nl.SocketHandle
+	port    uint32
 }
 
 // Open returns a Conn for the network namespace of the calling thread.
@@ -38,16 +39,25 @@ func Open() (*Conn, error) {
 		socket.Close()
 		return nil, fmt.Errorf("set timeout of route netlink socket: %w", err)
 	}
+	port, err := socket.GetPid()
+	if err != nil {
+		socket.Close()
+		return nil, fmt.Errorf("ask for the port of the route netlink socket: %w", err)
+	}
 	// Without extended answers errors are less telling, no more.
 	_ = socket.SetExtAck(true)
 	return &Conn{
 		socket:  socket,
 		sockets: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: socket}},
+		port:    port,
 	}, nil
 }
 
 // Close ends the use of the Conn.
 func (c *Conn) Close() { c.socket.Close() }
+
+// Port is the Conn's own address: notifications of what it has changed carry it.
+func (c *Conn) Port() uint32 { return c.port }
 
 // Do makes a request that changes something. The error wraps the kernel's errno.
 func (c *Conn) Do(req *nl.NetlinkRequest) error {
