@@ -38,13 +38,15 @@ type loader struct {
 	current  int                         // order of the one that is being read
 	cluster  *Node
 
+	unnumbered map[Family]int // rules without a preference
+
 	clusterDraft *clusterDraft
 }
 
 func load(opts Options) *loader {
 	l := &loader{
 		opts: opts, told: make(map[string]bool), near: make(map[string]string),
-		declared: make(map[string]map[string]*Node), order: make(map[*Node]int),
+		declared: make(map[string]map[string]*Node), order: make(map[*Node]int), unnumbered: make(map[Family]int),
 	}
 	l.tree = syntax.Read(syntax.Options{
 		Path: opts.Path, ConfigID: opts.ConfigID, Env: opts.Env, Files: opts.Files, Checks: opts.Checks, Seed: opts.Seed,
@@ -58,6 +60,7 @@ func load(opts Options) *loader {
 	l.resolveGlobal()
 	l.resolveInstances()
 	l.resolveGroups()
+	l.resolveRouting()
 	l.resolveStatic()
 	l.checkCluster()
 	l.mistakes()

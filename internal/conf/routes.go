@@ -23,6 +23,9 @@ var (
 	routePrefs = map[string]uint32{"low": 3, "medium": 0, "high": 1}
 )
 
+// keepalivedProtocol is what tells tracked routes and rules from others.
+var keepalivedProtocol = Number{Set: true, Value: protocolNames["keepalived"]}
+
 // named reads a number, or a name that the table knows, or another name that has to be looked up on the machine.
 func (l *loader) named(w syntax.Word, table map[string]uint32, bits int, lookup bool) (Number, bool) {
 	if n, known := table[w.Text]; known {
@@ -152,9 +155,16 @@ func (p *routeParser) option(w, v syntax.Word) (ok bool) {
 			}
 		}
 		_, ok = l.address(v, "as")
-	case "via", "gw", "or":
-		if r.Via, ok = p.gateway(v); ok && w.Text != "via" {
-			l.warnf(CodeDeprecated, w, "%s is an old spelling of via, or of nexthop", w.Text)
+	case "via", "gw":
+		if r.Via, ok = p.gateway(v); ok && w.Text == "gw" {
+			l.warnf(CodeDeprecated, w, "gw is an old spelling of via")
+		}
+	case "or": // the gateway so far and this one are the hops of a multipath route
+		var second netip.Addr
+		if second, ok = p.gateway(v); ok {
+			l.warnf(CodeDeprecated, w, "or is an old spelling of nexthop")
+			r.Nexthops = []Nexthop{{Pos: w.Pos, Via: r.Via, Weight: 1}, {Pos: w.Pos, Via: second, Weight: 1}}
+			r.Via = netip.Addr{}
 		}
 	case "from":
 		r.From, ok = l.prefix(v, "from")
@@ -196,11 +206,11 @@ func (p *routeParser) option(w, v syntax.Word) (ok bool) {
 	case "fastopen_no_cookie":
 		r.FastOpen, ok = p.metric(v, 1)
 	case "rtt":
-		r.RTT, ok = p.timeMetric(v)
+		r.RTT, ok = p.timeMetric(w, v, 8)
 	case "rttvar":
-		r.RTTVar, ok = p.timeMetric(v)
+		r.RTTVar, ok = p.timeMetric(w, v, 4)
 	case "rto_min":
-		r.RTOMin, ok = p.timeMetric(v)
+		r.RTOMin, ok = p.timeMetric(w, v, 1)
 	case "expires":
 		var n int
 		n, ok = l.wholeNumber(v, "expires", limits(0, 1<<32-1))
@@ -257,8 +267,14 @@ func (p *routeParser) metric(v syntax.Word, bits int) (m Metric, ok bool) {
 	return m, ok
 }
 
-// timeMetric reads [lock] TIME, in milliseconds unless it ends in s.
-func (p *routeParser) timeMetric(v syntax.Word) (m TimeMetric, ok bool) {
+// The kernel's limits of times of TCP.
+const (
+	leastRTT = 200 * time.Millisecond
+	mostRTT  = 120 * time.Second
+)
+
+// timeMetric reads [lock] TIME, which ends in ms or s, or is in the kernel's own unit: so many make a millisecond.
+func (p *routeParser) timeMetric(w, v syntax.Word, perMillisecond time.Duration) (m TimeMetric, ok bool) {
 	if v.Text == "lock" {
 		m.Lock = true
 		if v, ok = p.value(v); !ok {
@@ -266,14 +282,18 @@ func (p *routeParser) timeMetric(v syntax.Word) (m TimeMetric, ok bool) {
 		}
 	}
 	number := v
-	unit := time.Millisecond
+	unit := time.Millisecond / perMillisecond
 	if text, found := strings.CutSuffix(v.Text, "ms"); found {
-		number.Text = text
+		number.Text, unit = text, time.Millisecond
 	} else if text, found := strings.CutSuffix(v.Text, "s"); found {
 		number.Text, unit = text, second
 	}
 	micro, ok := p.l.number(number, "the time", false, limits(0, 1<<31))
-	m.Set, m.Value = ok, time.Duration(micro/1000)*(unit/1000)
+	m.Set, m.Value = ok, time.Duration(float64(micro)/1e6*float64(unit))
+	if within := min(max(m.Value, leastRTT), mostRTT); ok && within != m.Value {
+		p.l.errorf(CodeRange, v, "%s %s is outside %v..%v; %v is used", w.Text, clip(v.Text), leastRTT, mostRTT, within)
+		m.Value = within
+	}
 	return m, ok
 }
 
@@ -379,6 +399,14 @@ func (p *routeParser) check(first syntax.Word) bool {
 	if !p.destination {
 		l.errorf(CodeRoute, first, "the route has no destination and is dropped")
 		return false
+	}
+	if r.TrackGroup != "" && (r.Interface == "" || !r.Track) {
+		l.errorf(CodeTracking, first, "a route with a track_group needs an interface and no no_track; its track_group is ignored")
+		r.TrackGroup = ""
+	}
+	if r.Track && r.Protocol.Set && r.Protocol != keepalivedProtocol {
+		l.errorf(CodeRoute, first, "a route that is tracked has keepalived's protocol number; write no_track to keep another")
+		r.Protocol = keepalivedProtocol
 	}
 	family := r.Family
 	agree := func(a netip.Addr) bool {

@@ -10,6 +10,9 @@ import (
 	"github.com/hactl/had/internal/conf/words"
 )
 
+// firstPreference is that of the first rule of a family that has none; those after it count down, as in keepalived.
+const firstPreference = 16384
+
 // rules reads a block of policy rules.
 func (l *loader) rules(block *Node, name string) []Rule {
 	var found []Rule
@@ -176,8 +179,19 @@ func (p *ruleParser) check(first syntax.Word) bool {
 		l.errorf(CodeRule, first, "the rule says neither a table nor an action and is dropped")
 		return false
 	}
+	if r.TrackGroup != "" && !r.Track {
+		l.errorf(CodeTracking, first, "a rule with no_track cannot have a track_group, which is ignored")
+		r.TrackGroup = ""
+	}
+	if r.Track && r.Protocol.Set && r.Protocol != keepalivedProtocol {
+		l.errorf(CodeRule, first, "a rule that is tracked has keepalived's protocol number; write no_track to keep another")
+		r.Protocol = keepalivedProtocol
+	}
 	if !r.Priority.Set {
-		l.warnf(CodeRule, first, "the rule has no preference: the kernel assigns one, which may differ between nodes")
+		n := firstPreference - uint32(l.unnumbered[r.Family])
+		l.unnumbered[r.Family]++
+		l.warnf(CodeRule, first, "the rule has no preference and gets %d", n)
+		r.Priority = Number{Set: true, Value: n}
 	}
 	return true
 }

@@ -49,7 +49,7 @@ const (
 	noMail         = "no mail is sent"
 	noLVS          = "IPVS is not programmed"
 	noTracker      = "what it watches counts as fit"
-	noRoutes       = "routes and rules are not installed"
+	routesDiffer   = "routes of type local, broadcast and anycast get the scope that the kernel demands of them"
 	viaNftables    = "nftables does what they would do, in a table named keepalived or as nftables says"
 	noBuffers      = "the kernel's sizes are used"
 	noDump         = "hactl shows the state"
@@ -71,10 +71,7 @@ var effects = map[string]struct {
 	"(root)/SSL":                   {NotDone, "virtual servers are not checked"},
 	"(root)/virtual_server":        {NotDone, "IPVS is not programmed and real servers are not checked"},
 	"(root)/virtual_server_group":  {NotDone, noLVS},
-	"(root)/track_group":           {NotDone, "static entries are not tracked"},
-	"(root)/static_ipaddress":      {NotDone, "static addresses are not added"},
-	"(root)/static_routes":         {NotDone, noRoutes},
-	"(root)/static_rules":          {NotDone, noRoutes},
+	"(root)/static_routes":         {Differs, routesDiffer},
 	"(root)/linkbeat_interfaces":   {NoEffect, "link state comes from netlink"},
 	"(root)/vrrp_track_process":    {Differs, "a name counts on its first 15 characters, however long it is given; where the kernel sends no process events, as in a container, processes are looked at every second"},
 	"(root)/bfd_instance":          {NotDone, noTracker},
@@ -170,8 +167,6 @@ var effects = map[string]struct {
 	"global_defs/tmp_config_directory":                {NoEffect, oneProcess},
 	"global_defs/data_use_instance":                   {NoEffect, noDump},
 	"global_defs/json_version":                        {NoEffect, noDump},
-	"global_defs/iproute_usr_dir":                     {NoEffect, noRoutes},
-	"global_defs/iproute_etc_dir":                     {NoEffect, noRoutes},
 	"global_defs/state_dump_file":                     {NoEffect, noDump},
 	"global_defs/stats_dump_file":                     {NoEffect, noDump},
 	"global_defs/json_dump_file":                      {NoEffect, noDump},
@@ -192,10 +187,8 @@ var effects = map[string]struct {
 	"vrrp_instance/use_vmac":                  {Differs, "a VMAC that somebody deletes is made again; kernel parameters of the interface below are put back at stop"},
 	"vrrp_instance/use_ipvlan":                {Differs, "over IPv4 without an address it speaks from that of the interface below"},
 	"vrrp_instance/track_bfd":                 {NotDone, noTracker},
-	"vrrp_instance/promote_secondaries":       {NotDone, "the setting of the interface stays as it is"},
 	"vrrp_instance/linkbeat_use_polling":      {NoEffect, "link state comes from netlink"},
-	"vrrp_instance/virtual_routes":            {NotDone, noRoutes},
-	"vrrp_instance/virtual_rules":             {NotDone, noRoutes},
+	"vrrp_instance/virtual_routes":            {Differs, routesDiffer},
 	"vrrp_instance/no_accept":                 {Differs, "the rules are there from the start to the stop, and not only while the router is MASTER"},
 	"vrrp_instance/debug":                     {Inert, "it has none in keepalived either"},
 	"vrrp_instance/smtp_alert":                {NotDone, noMail},
