@@ -124,6 +124,30 @@ func (h *holding) has(k address.Address) bool {
 	return false
 }
 
+// tracks tells whether an address of the kernel is one of ours whose removal by somebody else has a consequence.
+func (h *holding) tracks(k address.Address) bool {
+	for _, a := range held(h.instance) {
+		if mine, _, err := h.kernelAddress(a); err == nil && a.Track && mine.Index == k.Index && mine.Prefix == k.Prefix {
+			return true
+		}
+	}
+	return false
+}
+
+// restore adds the tracked addresses again: those of the interface with this index, or all if it is 0. They are without a
+// limit.
+func (h *holding) restore(index int) error {
+	var errs []error
+	for _, a := range held(h.instance) {
+		k, preferred, err := h.kernelAddress(a)
+		if err != nil || !a.Track || index != 0 && k.Index != index {
+			continue
+		}
+		errs = append(errs, h.kernel.Put(k, address.Lifetime{Valid: address.Forever, Preferred: preferred}))
+	}
+	return errors.Join(errs...)
+}
+
 // present tells whether a configured address is in the kernel, as far as its notifications have come.
 func (h *holding) present(a conf.Address) bool {
 	k, _, err := h.kernelAddress(a)

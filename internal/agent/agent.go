@@ -26,6 +26,7 @@ import (
 	"github.com/hactl/had/internal/linux/filter"
 	"github.com/hactl/had/internal/linux/link"
 	"github.com/hactl/had/internal/linux/neigh"
+	"github.com/hactl/had/internal/linux/route"
 	"github.com/hactl/had/internal/linux/vmac"
 	"github.com/hactl/had/internal/member"
 	"github.com/hactl/had/internal/notify"
@@ -80,8 +81,11 @@ type Agent struct {
 	lapsed     map[string]time.Time // when a group's last lease ended without a release
 	manager    *address.Manager
 	vmacs      vmac.Maker
-	carriers   []*carrier   // interfaces that are made for instances
-	filter     filter.Rules // in force
+	carriers   []*carrier     // interfaces that are made for instances
+	filter     filter.Rules   // in force
+	router     *route.Manager // nil: there are neither routes nor rules
+	static     *holding       // the static addresses
+	promotion  promotion
 	table      link.Table
 	synced     bool
 	instances  map[string]*instance
@@ -100,6 +104,9 @@ type Agent struct {
 	readers    []*notify.Reader
 	noIPVS     error // why no virtual_server can be served, if there is one
 	finished   bool
+
+	staticForwarding *forwarding
+	unusable         []string // lines of routes and rules
 
 	resolvedScripts map[*conf.Command]*notify.Script // nil: cannot be used
 	groupStates     map[string]notify.State          // last reported
@@ -125,6 +132,8 @@ type instance struct {
 	reported notify.State // the last one that scripts and pipes were told
 	sentAt   time.Time
 	restored uint64 // times that somebody else removed addresses
+
+	forwarding *forwarding
 
 	announcedAt time.Time
 	heard       map[netip.Addr]heard
@@ -156,6 +165,7 @@ func New(opt Options) *Agent {
 		resolvedScripts: map[*conf.Command]*notify.Script{}, groupStates: map[string]notify.State{},
 		trackers: &trackers{},
 	}
+	a.static, a.staticForwarding = &holding{instance: &conf.Instance{}, table: &a.table}, &forwarding{}
 	a.notifier = &notify.Notifier{Runner: a.runner, Logger: a.log}
 	a.groups = groupsOf(a.cfg)
 	for _, g := range a.groups {
@@ -171,8 +181,9 @@ func New(opt Options) *Agent {
 		}
 		a.instances[in.Name] = &instance{conf: in, group: group, causes: map[string]bool{}, priority: in.Priority, told: in.Priority,
 			since: a.started, heard: map[netip.Addr]heard{}, differs: map[netip.Addr]bool{},
-			strangers: map[ether.MAC]stranger{},
-			holding:   &holding{instance: in, table: &a.table, lifetime: a.clustered() && a.cfg.Cluster.Guard == conf.GuardLifetime}}
+			strangers:  map[ether.MAC]stranger{},
+			forwarding: &forwarding{},
+			holding:    &holding{instance: in, table: &a.table, lifetime: a.clustered() && a.cfg.Cluster.Guard == conf.GuardLifetime}}
 		a.order = append(a.order, in.Name)
 	}
 	if opt.Cluster != nil {
@@ -199,6 +210,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer a.manager.Close()
+	defer a.closeForwarding()
 	defer a.closeRadio()
 	a.startNotifying()
 	defer a.stopNotifying()
@@ -225,6 +237,9 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 		return err
 	}
 	a.spec = guardSpec(a.cfg, a.groups, a.carriers)
+	if err := a.openForwarding(); err != nil {
+		return err
+	}
 	if err := a.installGuard(work); err != nil {
 		return err
 	}
@@ -246,8 +261,15 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 	if err := a.learnLinks(ctx); err != nil {
 		return err
 	}
+	if err := a.watchForwarding(work); err != nil {
+		return err
+	}
 	for _, name := range a.order {
-		if err := a.instances[name].holding.drop(); err != nil {
+		i := a.instances[name]
+		if err := i.forwarding.drop(nil); err != nil {
+			a.log.Debug("remove what an earlier life left behind", "instance", name, "err", err)
+		}
+		if err := i.holding.drop(); err != nil {
 			return fmt.Errorf("remove what an earlier life left behind: %w", err)
 		}
 	}
@@ -258,6 +280,8 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 	if err := a.awaitCarriers(ctx); err != nil {
 		return err
 	}
+	a.openPromotion()
+	a.takeStatic()
 	cfg := director.Config{Node: hostName(a.cfg), Groups: a.groups}
 	var log lease.Log
 	if a.clustered() {
@@ -435,7 +459,11 @@ func (a *Agent) withdraw() {
 		}
 	}
 	for _, name := range a.order {
-		if i := a.instances[name]; i.holding.taken || i.stuck != "" {
+		i := a.instances[name]
+		if i.forwarding.taken {
+			a.dropForwarding(i)
+		}
+		if i.holding.taken || i.stuck != "" {
 			if err := i.holding.drop(); err != nil {
 				failed = true
 				a.log.Error("cannot remove addresses", "instance", name, "err", err)
@@ -448,6 +476,10 @@ func (a *Agent) withdraw() {
 		if err := a.guard.Close(failed); err != nil {
 			a.log.Error("cannot remove the guard", "err", err)
 		}
+	}
+	a.dropStatic()
+	if err := a.promotion.restore(); err != nil {
+		a.log.Error("cannot restore promote_secondaries", "err", err)
 	}
 }
 
@@ -464,6 +496,8 @@ func (a *Agent) fromWorld(ev any) {
 	switch ev := ev.(type) {
 	case link.Event:
 		a.fromKernel(ev)
+	case route.Event:
+		a.forwardingChanged(ev)
 	case received:
 		a.advertReceived(ev)
 	case claimed:

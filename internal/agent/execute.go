@@ -182,7 +182,7 @@ func (a *Agent) restoreGuard(act director.GuardRestore) (results []director.Even
 	return append(results, a.faultEvents()...)
 }
 
-// take adds the addresses of an instance that has become Active.
+// take adds the addresses, then the routes and rules of an instance that has become Active.
 func (a *Agent) take(act director.TakeAddresses) []director.Event {
 	i := a.instances[act.Instance]
 	if a.expired(act.NotAfter) {
@@ -192,19 +192,27 @@ func (a *Agent) take(act director.TakeAddresses) []director.Event {
 	if a.guard == nil && !i.holding.lifetime {
 		until = 0
 	}
-	if err := i.holding.take(a.clock.Now(), until); err != nil {
+	err := i.holding.take(a.clock.Now(), until)
+	if err != nil && a.clustered() {
 		return []director.Event{director.AddressesFailed{Instance: act.Instance, Reason: err.Error()}}
 	}
+	if !a.expired(act.NotAfter) {
+		a.takeForwarding(i)
+	}
 	a.watchStrangers()
+	if err != nil {
+		return []director.Event{director.AddressesFailed{Instance: act.Instance, Reason: err.Error()}}
+	}
 	return nil
 }
 
-// drop removes the addresses of an instance that has left Active.
+// drop removes rules, routes and addresses of an instance that has left Active.
 func (a *Agent) drop(act director.DropAddresses) {
 	i := a.instances[act.Instance]
 	i.speaker.CancelAnnouncements()
 	clear(i.strangers) // who claims the addresses from here on may have every right to
 	i.stuck = ""
+	a.dropForwarding(i)
 	if err := i.holding.drop(); err != nil {
 		i.stuck = err.Error()
 		a.log.Error("cannot remove addresses", "instance", act.Instance, "err", err)

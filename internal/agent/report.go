@@ -83,6 +83,9 @@ func (a *Agent) findings() []api.Finding {
 				Text: fmt.Sprintf("vrrp_script %s is ignored: %s", s.conf.Name, s.unusable)})
 		}
 	}
+	for _, text := range a.unusable {
+		all = append(all, api.Finding{Code: "route-unusable", Severity: api.Error, Node: node, Text: text})
+	}
 	a.dropped.mu.Lock()
 	defer a.dropped.mu.Unlock()
 	for _, kind := range []string{"advert", "stranger"} {

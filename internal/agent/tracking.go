@@ -85,9 +85,12 @@ func (a *Agent) fromKernel(ev link.Event) {
 	if added, ok := ev.(link.AddressAdded); ok && a.clustered() {
 		a.removeForeign(added.Address)
 	}
+	a.promoteNew(ev)
+	a.restoreAfter(ev)
 	if gone, ok := ev.(link.AddressRemoved); ok {
+		a.staticAddressGone(gone.Address)
 		for _, name := range a.order {
-			if i := a.instances[name]; i.holding.taken && i.holding.has(gone.Address) {
+			if i := a.instances[name]; i.holding.taken && i.holding.tracks(gone.Address) {
 				i.restored++
 				a.step(director.AddressesGone{Instance: name, Reason: gone.Address.Prefix.String() + " was removed by somebody else"})
 			}

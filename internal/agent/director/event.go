@@ -50,7 +50,7 @@ type (
 		Address  netip.Addr
 		Hardware string // of the stranger
 	}
-	// AddressesGone says that somebody removed addresses that should be there.
+	// AddressesGone says that somebody removed addresses, routes or rules that should be there.
 	AddressesGone struct{ Instance, Reason string }
 	// AddressesFailed says that TakeAddresses could not be carried out.
 	AddressesFailed struct{ Instance, Reason string }

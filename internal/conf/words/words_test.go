@@ -2,6 +2,7 @@ package words
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -156,6 +157,19 @@ func TestAWordSharesTheFateOfItsBlock(t *testing.T) {
 		e, text := EffectWithin(c.block, c.word)
 		if want := effects[c.like]; e != want.effect || text != want.text {
 			t.Errorf("%s/%s: got %s %q, want %s %q", c.block, c.word, e.Status(), text, want.effect.Status(), want.text)
+		}
+	}
+}
+
+func TestDifferencesAreComplete(t *testing.T) {
+	for _, a := range Areas() {
+		if !slices.ContainsFunc(Differences, func(d Difference) bool { return d.Area == a }) {
+			t.Errorf("there is no difference about %s", a)
+		}
+	}
+	for _, d := range Differences {
+		if !slices.Contains(Areas(), d.Area) || d.Keepalived == "" || d.Had == "" || d.Why == "" {
+			t.Errorf("%+v", d)
 		}
 	}
 }
