@@ -11,7 +11,7 @@ SIM_TESTS      := TestNeverTwoOwners|TestDuels|TestCanariesAreCaught
 FUZZ_TIME      ?= 5s
 FUZZ_TIME_LONG ?= 10m
 
-.PHONY: all build demo test unit race lint fuzz fuzz-short sim sim-short integ vm interop tools man clean
+.PHONY: all build demo test unit race lint fuzz fuzz-short sim sim-short integ vm interop tools man compat clean
 
 all: build
 
@@ -77,6 +77,10 @@ interop: build
 
 man:
 	go run ./internal/control/cli/gendoc docs/man
+
+# The page that compares every word with keepalived.
+compat:
+	go run ./internal/compat docs/keepalived-compat.md
 
 clean:
 	rm -rf bin build
