@@ -13,43 +13,160 @@ import (
 	"testing/fstest"
 
 	"github.com/hactl/had/internal/conf/syntax"
+	"github.com/hactl/had/internal/conf/words"
 )
 
 // FuzzLoad: nothing panics, the same file gives the same result, findings are in order, and what can be used keeps the
 // promises of the structs.
 func FuzzLoad(f *testing.F) {
 	addSeeds(f)
-	f.Fuzz(func(t *testing.T, content []byte) {
-		files := fstest.MapFS{"test.conf": {Data: content, Mode: 0o644}}
-		opts := options("test.conf", files)
-		opts.MaxLines = 2000
-		c, findings := Load(opts)
-		if _, again := Load(opts); !slices.Equal(findings, again) {
-			t.Fatalf("not the same twice:\n%s\n%s", printFindings(findings), printFindings(again))
+	f.Fuzz(checkLoad)
+}
+
+// checkLoad checks what is promised of every file.
+func checkLoad(t *testing.T, content []byte) {
+	files := fstest.MapFS{"test.conf": {Data: content, Mode: 0o644}}
+	opts := options("test.conf", files)
+	opts.MaxLines = 2000
+	c, findings := Load(opts)
+	if _, again := Load(opts); !slices.Equal(findings, again) {
+		t.Fatalf("not the same twice:\n%s\n%s", printFindings(findings), printFindings(again))
+	}
+	if !slices.IsSortedFunc(findings, func(a, b Finding) int { return a.Pos.Compare(b.Pos) }) {
+		t.Fatalf("not in order:\n%s", printFindings(findings))
+	}
+	fatal := slices.ContainsFunc(findings, func(f Finding) bool { return f.Fatal })
+	if fatal != (c == nil) {
+		t.Fatalf("fatal %v, Config %v:\n%s", fatal, c, printFindings(findings))
+	}
+	for _, finding := range findings {
+		if finding.Fatal && finding.Severity != Error || finding.Code == "" || bytes.ContainsAny([]byte(finding.Message), "\n") {
+			t.Fatalf("%+v", finding)
 		}
-		if !slices.IsSortedFunc(findings, func(a, b Finding) int { return a.Pos.Compare(b.Pos) }) {
-			t.Fatalf("not in order:\n%s", printFindings(findings))
+	}
+	if c == nil {
+		return
+	}
+	checkPromises(t, c)
+	Suspect(c)
+	opts.Witness = true
+	if w, findings := Load(opts); w == nil {
+		t.Fatalf("a witness cannot use what a director can:\n%s", printFindings(findings))
+	}
+	CompareNodes(LoadNodes(opts))
+}
+
+// FuzzWords is FuzzLoad with configurations that are made of the words of the table, so that it gets to what the words mean
+// together and not only to how they are spelt.
+func FuzzWords(f *testing.F) {
+	f.Add([]byte{})
+	for seed := range byte(8) {
+		choices := make([]byte, 600)
+		for i := range choices {
+			choices[i] = byte(i*i)*7 + byte(i)*(2*seed+1) + seed
 		}
-		fatal := slices.ContainsFunc(findings, func(f Finding) bool { return f.Fatal })
-		if fatal != (c == nil) {
-			t.Fatalf("fatal %v, Config %v:\n%s", fatal, c, printFindings(findings))
-		}
-		for _, finding := range findings {
-			if finding.Fatal && finding.Severity != Error || finding.Code == "" || bytes.ContainsAny([]byte(finding.Message), "\n") {
-				t.Fatalf("%+v", finding)
-			}
-		}
-		if c == nil {
+		f.Add(choices)
+	}
+	f.Fuzz(func(t *testing.T, choices []byte) {
+		if len(choices) > 4000 {
 			return
 		}
-		checkPromises(t, c)
-		Suspect(c)
-		opts.Witness = true
-		if w, findings := Load(opts); w == nil {
-			t.Fatalf("a witness cannot use what a director can:\n%s", printFindings(findings))
-		}
-		CompareNodes(LoadNodes(opts))
+		text := []byte(compose(choices))
+		checkLoad(t, text)
+		checkAddCluster(t, options("test.conf", fstest.MapFS{"test.conf": {Data: text, Mode: 0o644}}))
 	})
+}
+
+// needed is without which a block would be dropped, most of the time.
+var needed = map[string]string{
+	"vrrp_instance": "interface eth0\nvirtual_router_id 7\nvirtual_ipaddress { 10.0.0.7 }\n",
+	"vrrp_script":   "script /bin/true\n",
+	"bfd_instance":  "neighbor_ip 10.0.0.9\n",
+	"cluster":       "name a\nlease 2.5\npeer lb1 { address 10.1.0.1 }\npeer lb2 { address 10.1.0.2 }\n",
+	"track_file":    "file /x\n",
+}
+
+// compose writes a configuration out of known words: each choice picks a word, an argument or the end of a block.
+func compose(choices []byte) string {
+	pick := func(n int) int {
+		if len(choices) == 0 {
+			return 0
+		}
+		c := int(choices[0])
+		choices = choices[1:]
+		if n > 256 && len(choices) > 0 {
+			c = c<<8 | int(choices[0])
+			choices = choices[1:]
+		}
+		return c % n
+	}
+	typed := map[words.Type][]string{
+		words.Int:  {"1", "2", "100", "255", "0", "-20", "3", "300", "999999999999"},
+		words.Dec:  {"1", "2", "0.5", "0.01", "0", "40.95", "1000", "1e3"},
+		words.Bool: {"yes", "no", "on", "maybe"},
+		words.Port: {"80", "0", "65536"},
+		words.Addr: {"10.0.0.1", "10.0.0.2", "fd00::1", "fe80::1", "224.0.0.19", "ff02::13", "10.0.0"},
+	}
+	names := []string{"A", "B", "s", "eth0", "eth1", "lb1"}
+	common := []string{"A", "10.0.0.1", "eth0", "1", "B", "10.0.0.2/24", "eth1", "255", "s", "MASTER", "BACKUP", "-20", "fe80::1/64", "fd00::1",
+		"weight", "reverse", "dev", `"/bin/true x"`, "PASS", "10.0.0.7"}
+	var b strings.Builder
+	argument := func(block string, lists ...[]string) {
+		if values := words.Names(block); len(values) > 0 && pick(2) == 0 {
+			lists = [][]string{values}
+		}
+		list := slices.Concat(lists...)
+		b.WriteString(" " + list[pick(len(list))])
+	}
+	var open []string
+	for len(choices) > 0 {
+		block := words.BlockName(open)
+		if len(open) > 0 && pick(8) == 0 {
+			b.WriteString("}\n")
+			open = open[:len(open)-1]
+			continue
+		}
+		known := slices.DeleteFunc(words.Rows(block), func(r *words.Row) bool { return r.Kind != words.Keyword })
+		if len(known) == 0 {
+			b.WriteString("}\n")
+			open = open[:len(open)-1]
+			continue
+		}
+		r := known[pick(len(known))]
+		inner := words.BlockName(append(slices.Clone(open), r.Word))
+		b.WriteString([]string{"", "", "", "", "", "", "@lb1 ", "@^lb1 "}[pick(8)] + r.Word)
+		spec := r.Spec()
+		for n := spec.Min + pick(5)/4; n > 0; n-- {
+			switch of := typed[r.Type()]; {
+			case of != nil:
+				argument(inner, of)
+			case spec.Shape != syntax.Plain:
+				argument("", names)
+			default:
+				argument(inner, common)
+			}
+		}
+		switch spec.Shape {
+		case syntax.Statements:
+			b.WriteString(" {\n" + needed[r.Word])
+			if len(open) < 4 {
+				open = append(open, r.Word)
+				continue
+			}
+			b.WriteString("}")
+		case syntax.Values, syntax.Names:
+			b.WriteString(" {\n")
+			for range 1 + pick(3) {
+				for range 1 + pick(4) {
+					argument(inner, common)
+				}
+				b.WriteString("\n")
+			}
+			b.WriteString("}")
+		}
+		b.WriteString("\n")
+	}
+	return b.String() + strings.Repeat("}\n", len(open))
 }
 
 // FuzzAddCluster: what loads gets a cluster block and loads, with the same meaning, or a rule of clusters is against it.
