@@ -25,6 +25,10 @@ func main() {
 		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 		StdinTTY: term.IsTerminal(int(os.Stdin.Fd())), StdoutTTY: term.IsTerminal(int(os.Stdout.Fd())),
 		Version: version, GenerateKey: cluster.GenerateKey, Demo: play,
+		CheckKey: func(path string) error {
+			_, err := cluster.ReadKey(path)
+			return err
+		},
 	})
 	stop()
 	os.Exit(code)

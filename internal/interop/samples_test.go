@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/hactl/had/internal/conf"
+	hadconf "github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/conf/host"
 )
 
@@ -30,15 +30,15 @@ func TestKeepalivedsSamplesLoad(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cfg, findings := conf.Load(opts)
+		cfg, findings := hadconf.Load(opts)
 		refused := false
 		for _, f := range findings {
 			switch {
-			case f.Code == conf.CodeUnsupported:
+			case f.Code == hadconf.CodeUnsupported:
 				refused = true
 			case f.Fatal:
 				t.Errorf("%v", f)
-			case f.Code == conf.CodeUnknownBlock:
+			case f.Code == hadconf.CodeUnknownBlock:
 				t.Errorf("%v", f)
 			}
 		}

@@ -102,6 +102,12 @@ func machine() *Machine {
 			return []net.Addr{&net.IPNet{IP: net.IPv4(10, 1, 0, 1), Mask: net.CIDRMask(24, 32)},
 				&net.IPNet{IP: net.ParseIP("fd00::1"), Mask: net.CIDRMask(64, 128)}}, nil
 		},
+		Key: func(path string) error {
+			if path == "/etc/had/cluster.key" {
+				return nil
+			}
+			return &os.PathError{Op: "read", Path: path, Err: map[bool]error{true: os.ErrPermission, false: os.ErrNotExist}[path == "/root/key"]}
+		},
 	}
 }
 
@@ -128,6 +134,10 @@ func TestTheMachineIsAsked(t *testing.T) {
 			"x.conf:2:9: error: script /nonexistent/x: not found: stat /nonexistent/x: no such file or directory; it is not run [script]\n"},
 		{"a program is not in PATH", "vrrp_script s {\n script no-such-program\n user root\n}\n" + instance(" track_script { s }\n"),
 			"x.conf:2:9: error: script no-such-program: not found: not in PATH; it is not run [script]\n"},
+		{"there is no key", strings.Replace(cluster, "name a", "name a\n key_file /x", 1) + instance(""),
+			"x.conf:1:1: error: read /x: file does not exist; hactl keygen makes one, and every member needs the same [cluster]\n"},
+		{"the key is root's", strings.Replace(cluster, "name a", "name a\n key_file /root/key", 1) + instance(""),
+			"x.conf:1:1: note: read /root/key: permission denied: root can look at it [cluster]\n"},
 		{"only a file to be opened", "vrrp_script s {\n script </nonexistent/x\n user root\n}\n" + instance(" track_script { s }\n"), ""},
 	} {
 		o := options(map[string]string{"x.conf": c.text}, "x.conf")

@@ -3,6 +3,7 @@ package lint
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 
@@ -14,10 +15,10 @@ import (
 type Machine struct {
 	Interfaces func() ([]net.Interface, error)
 	Addresses  func() ([]net.Addr, error)
-}
 
-// ThisMachine is the one that we run on.
-var ThisMachine = Machine{Interfaces: net.Interfaces, Addresses: net.InterfaceAddrs}
+	// Key says why the file cannot be the key of a cluster.
+	Key func(path string) error
+}
 
 // onMachine returns what of a configuration does not fit a machine: interfaces, accounts, programs and addresses that are not
 // there, and programs that are not safe to run.
@@ -26,6 +27,7 @@ func onMachine(cfg *conf.Config, m *Machine) []conf.Finding {
 	c.interfaces(m)
 	c.addresses(m)
 	c.scripts()
+	c.key(m)
 	return c.findings
 }
 
@@ -127,6 +129,19 @@ func (c *check) addresses(m *Machine) {
 					p.Address, cl.Node, p.Name)
 			}
 		}
+	}
+}
+
+// key reports a cluster key that cannot be used.
+func (c *check) key(m *Machine) {
+	if c.cfg.Cluster == nil {
+		return
+	}
+	switch err := m.Key(c.cfg.Cluster.KeyFile); {
+	case errors.Is(err, fs.ErrPermission):
+		c.add(conf.Note, conf.CodeCluster, c.cfg.Cluster.Pos, "key", "%v: root can look at it", err)
+	case err != nil:
+		c.add(conf.Error, conf.CodeCluster, c.cfg.Cluster.Pos, "key", "%v; hactl keygen makes one, and every member needs the same", err)
 	}
 }
 

@@ -25,7 +25,8 @@ type Environment struct {
 	StdinTTY       bool // a person can answer a question
 	StdoutTTY      bool // colours and redrawing make sense
 	Version        string
-	GenerateKey    func() ([]byte, error) // contents of a new key file
+	GenerateKey    func() ([]byte, error)  // contents of a new key file
+	CheckKey       func(path string) error // why a file cannot be a key file
 	// Demo plays the demonstration. An error that is no api.Problem is reported as a failure.
 	Demo func(context.Context, DemoOptions) error
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -43,7 +44,7 @@ A file that serves several nodes by conditions (@lb1) is read for each of them, 
 addresses that differ, equal priorities, weights too small to change the owner. Several files are those of several nodes,
 one each, and are compared in the same way; a file called NAME.conf is that of node NAME.
 
-It also looks for the interfaces, accounts, scripts and addresses on this machine. With --no-host, or with several files, it
+It also looks for the interfaces, accounts, scripts, addresses and the key on this machine. With --no-host, or with several files, it
 does not, and needs no more than the files: use that in CI.
 
 Exit code 1 if there is an error, or with --strict a warning; 0 otherwise.`,
@@ -59,7 +60,7 @@ Exit code 1 if there is an error, or with --strict a warning; 0 otherwise.`,
 			}
 			o := lint.Options{Paths: args, Load: opts, AsNode: id != ""}
 			if len(args) == 1 && !noHost {
-				o.Machine = &lint.ThisMachine
+				o.Machine = &lint.Machine{Interfaces: net.Interfaces, Addresses: net.InterfaceAddrs, Key: a.env.CheckKey}
 			}
 			if len(args) > 1 && id != "" {
 				return &api.Problem{Kind: api.Usage, What: "--config-id goes with one file", Why: "several files are those of several nodes"}

@@ -32,6 +32,7 @@ func hactl() {
 		StdinTTY: os.Getenv("TEST_STDIN_TTY") != "", StdoutTTY: os.Getenv("TEST_STDOUT_TTY") != "",
 		Version:     "1.0.3",
 		GenerateKey: func() ([]byte, error) { return []byte("had-key-1:test\n"), nil },
+		CheckKey:    func(path string) error { _, err := os.Stat(path); return err },
 		Demo: func(_ context.Context, o DemoOptions) error {
 			_, err := o.Out.Write([]byte(map[bool]string{true: "interactive demo\n", false: "demo\n"}[o.Interactive]))
 			return err
