@@ -67,6 +67,17 @@ type (
 		Group string
 		Epoch lease.Epoch
 	}
+	// Retire takes instances and whole groups out, for good: they resign and become invisible, and only then are epochs
+	// released. Machine.Retiring tells when nothing is left of them.
+	Retire struct{ Groups, Instances []string }
+	// Reload replaces the configuration. What is not in it has been retired before, and nothing of that is left.
+	Reload struct {
+		Groups []Group
+		Kept   map[string]string // instances that go on, with their state, timers and causes of faults: new name to old name
+		World  []Event           // Source, Fault and Priority of all instances, as they are by the new configuration
+		// Guard says that the guard has to be built anew before anything new may become visible.
+		Guard bool
+	}
 	// Shutdown hands everything over and ends. Stopped follows.
 	Shutdown struct{}
 )
@@ -98,6 +109,12 @@ type (
 	GuardShut struct{ Group string }
 	// TakeAddresses adds what an Active instance holds: addresses, routes, rules. AddressesFailed answers if it cannot.
 	TakeAddresses struct {
+		Instance string
+		NotAfter clock.Time
+	}
+	// ChangeAddresses adds what the configuration of an Active instance has got by a Reload, and announces it. What it has
+	// lost has been removed before.
+	ChangeAddresses struct {
 		Instance string
 		NotAfter clock.Time
 	}

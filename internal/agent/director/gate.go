@@ -74,15 +74,21 @@ func (m *Machine) guardDone(now clock.Time, e GuardDone) {
 	}
 	if g.phase == held {
 		g.failures = 0 // and visible since a round ago
+		m.complete(now, g)
 		return
 	}
 	if now >= g.until {
 		return // what has run out by now is lost at the next tick
 	}
-	g.phase, g.invitedKind, g.invitedUntil, g.refusal = held, "", 0, Refusal{}
+	g.phase, g.invitedKind, g.invitedUntil, g.refusal, g.reloaded = held, "", 0, Refusal{}, false
 	for _, i := range g.instances {
 		m.vrrp(now, i, vrrp.Granted{})
 	}
+	m.together(now, g)
+}
+
+// together gives up a group that is held but has members that are not Active.
+func (m *Machine) together(now clock.Time, g *group) {
 	for _, i := range g.instances {
 		if g.phase == held && i.state.Status != vrrp.Active {
 			m.leave(now, g, i.cfg.Name+" could not become Active", vrrp.Yield{Reason: "not all members are Active"})
@@ -98,13 +104,18 @@ func (m *Machine) guardGone(now clock.Time, e GuardGone) {
 	if m.guardTold.news(now, e.Reason) {
 		m.do(Journal{Severity: Warn, Kind: "guard", Text: e.Reason})
 	}
+	m.do(m.restore())
+}
+
+// restore opens fresh rules for what is held.
+func (m *Machine) restore() GuardRestore {
 	var restore GuardRestore
 	for _, g := range m.groups {
 		if g.phase == arming || g.phase == held {
 			restore.Open = append(restore.Open, GuardArm{Group: g.name, Epoch: g.epoch, Until: g.until, First: true})
 		}
 	}
-	m.do(restore)
+	return restore
 }
 
 // leave makes a group invisible. Every member takes the event; whichever was Active drops what it held.
@@ -209,6 +220,8 @@ func (m *Machine) whyNot(g *group) string {
 		return "starting"
 	case m.stopping:
 		return "shutting down"
+	case g.retired:
+		return "removed from the configuration"
 	case g.faulted() != "":
 		return g.faulted()
 	case m.gated() && !m.node.Voting():
@@ -239,8 +252,10 @@ func (g *group) wants() lease.ClaimKind {
 func (m *Machine) settle(now clock.Time) {
 	if m.gated() {
 		for _, g := range m.groups {
-			m.claim(now, g)
-			m.resign(now, g)
+			if len(g.instances) > 0 { // else a reload is about to replace all of them
+				m.claim(now, g)
+				m.resign(now, g)
+			}
 		}
 		m.stand()
 	}
@@ -249,6 +264,7 @@ func (m *Machine) settle(now clock.Time) {
 			m.do(ConfirmInvisible{Group: g.name, Epoch: g.epoch})
 		}
 	}
+	m.forgetRetired(now)
 	if m.stopping && !m.stopped && (m.gone() || now >= m.stopBy) {
 		m.stopped = true
 		m.do(Stopped{})
@@ -306,7 +322,7 @@ func (m *Machine) stand() {
 }
 
 func (m *Machine) standing(g *group) lease.Standing {
-	return lease.Standing{Eligible: m.whyNot(g) == "", Priority: g.priority()}
+	return lease.Standing{Eligible: m.whyNot(g) == "" && len(g.instances) > 0, Priority: g.priority()}
 }
 
 // priority of a group is the lowest of its members'.

@@ -87,6 +87,9 @@ type group struct {
 	unfitWhy   string // addresses could not be added: not to be claimed until unfitUntil
 	unfitUntil clock.Time
 	failures   int // in a row
+
+	retired  bool // to be forgotten once it is away
+	reloaded bool // its configuration has changed, and the guard does not cover that yet
 }
 
 // told keeps what may happen again and again from filling the journal: when a text was said.
@@ -129,6 +132,7 @@ type instance struct {
 	defendedAt clock.Time
 	defendAt   clock.Time // addresses that somebody claims are to be announced again
 	claimed    string     // by whom, for the journal
+	retired    bool       // leaves alone: the rest of its group stays
 }
 
 // New returns a machine at rest. log is read during every Step; it is ignored without a cluster.
@@ -158,6 +162,14 @@ func (m *Machine) do(a Action) { m.out = append(m.out, a) }
 
 // Step takes in an event at now and returns what is to be done about it, in order.
 func (m *Machine) Step(now clock.Time, ev Event) []Action {
+	m.take(now, ev)
+	m.settle(now)
+	out := m.out
+	m.out = nil
+	return out
+}
+
+func (m *Machine) take(now clock.Time, ev Event) {
 	switch e := ev.(type) {
 	case Start:
 		m.start(now, e)
@@ -194,15 +206,15 @@ func (m *Machine) Step(now clock.Time, ev Event) []Action {
 	case lease.Input:
 		m.apply(now, m.node.Step(now, e))
 		m.releaseEarlierLives(now)
+	case Retire:
+		m.retire(now, e)
+	case Reload:
+		m.reload(now, e)
 	case Shutdown:
 		m.shutdown(now)
 	default:
 		panic(fmt.Sprintf("director: unknown event %T", ev))
 	}
-	m.settle(now)
-	out := m.out
-	m.out = nil
-	return out
 }
 
 // Deadline is when Tick is next due; zero if there is nothing to wait for.
@@ -286,11 +298,13 @@ func (m *Machine) vrrp(now clock.Time, i *instance, ev vrrp.Event) {
 		case vrrp.BecomeActive:
 			m.do(TakeAddresses{Instance: i.cfg.Name, NotAfter: g.until})
 		case vrrp.LeaveActive:
-			if m.gated() {
+			if m.gated() && !i.retired {
 				m.do(GuardShut{Group: g.name})
 			}
 			m.do(DropAddresses{Instance: i.cfg.Name})
-			left = "left Active"
+			if !i.retired {
+				left = "left Active"
+			}
 		case vrrp.Announce:
 			m.do(Announce{Instance: i.cfg.Name, Repeat: a.Repeat, NotAfter: g.until})
 		case vrrp.LowerHeard:
