@@ -41,7 +41,7 @@ func New(cfg cluster.Config, c *cluster.Cluster, lc *leaseclock.Clock) *Witness 
 		cluster: c, config: cfg, clock: lc, link: member.NewLink(c, cfg.Logger), started: time.Now(),
 		requests: make(chan func(clock.Time)), ended: make(chan struct{}),
 	}
-	w.service = member.NewService(cfg, c, w.report, w.move)
+	w.service = member.NewService(cfg, c, w.report, w.move, w.reload)
 	return w
 }
 
@@ -126,6 +126,13 @@ func (w *Witness) move(ctx context.Context, group string, to cluster.MemberID, r
 		return err
 	}
 	return refused
+}
+
+// reload refuses: everything that a witness reads is fixed while it runs.
+func (w *Witness) reload(context.Context) (api.ReloadOutcome, error) {
+	return api.ReloadOutcome{}, &api.Problem{Kind: api.Refused, Check: "witness", What: "nothing was reloaded",
+		Why:  "a witness reads the cluster block only, and that cannot change while it runs",
+		Next: "restart hawitness if the cluster block has changed"}
 }
 
 // report says what this witness knows.

@@ -26,7 +26,7 @@ func run(ctx context.Context, c daemon.Configuration, log *slog.Logger) error {
 	}
 	agent.StartupScript(ctx, &c.Global, log)
 	defer agent.ShutdownScript(&c.Global, log)
-	opt := agent.Options{Config: c.Config, Findings: c.Findings, Version: version, Logger: log}
+	opt := agent.Options{Config: c.Config, Findings: c.Findings, Version: version, Logger: log, Reread: c.Reread, Signals: c.Signals}
 	if c.Cluster == nil {
 		log.Warn("no cluster block: nothing protects a virtual IP from two owners")
 		lc, err := leaseclock.New()
@@ -36,9 +36,14 @@ func run(ctx context.Context, c daemon.Configuration, log *slog.Logger) error {
 		opt.Clock = lc
 		return member.Alone(ctx, c.Socket, agent.New(opt), log)
 	}
+	var life *agent.Agent
 	return member.Live(ctx, c.Config, c.Socket, version, log,
 		func(cfg cluster.Config, cl *cluster.Cluster, lc *leaseclock.Clock) member.Part {
+			if life != nil { // the last one may have reloaded it
+				opt.Config, opt.Findings = life.Configuration()
+			}
 			opt.Cluster, opt.Member, opt.Clock = cl, cfg, lc
-			return agent.New(opt)
+			life = agent.New(opt)
+			return life
 		})
 }

@@ -27,6 +27,11 @@ func run(ctx context.Context, c daemon.Configuration, log *slog.Logger) error {
 	if self := c.Cluster.Self(); !self.Witness {
 		return &daemon.ConfigError{Text: fmt.Sprintf("peer %s is a director in the cluster block: run had, or add the word witness to it", self.Name)}
 	}
+	go func() {
+		for range c.Signals {
+			log.Warn("a witness does not reload its configuration: restart it if the cluster block has changed")
+		}
+	}()
 	return member.Live(ctx, c.Config, c.Socket, version, log,
 		func(cfg cluster.Config, cl *cluster.Cluster, lc *leaseclock.Clock) member.Part {
 			return witness.New(cfg, cl, lc)

@@ -3,6 +3,8 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hactl/had/internal/clock"
@@ -35,6 +37,15 @@ type holding struct {
 	taken     bool       // the addresses should be there
 	limited   bool       // they have a lifetime
 	validTill clock.Time // until when the kernel keeps them
+
+	fresh   []conf.Address        // came with a change of the configuration and are not added yet
+	removed map[addressOfLink]int // removals of ours that the kernel has yet to tell of, where the address is ours again
+}
+
+// addressOfLink is an address as the kernel tells them apart.
+type addressOfLink struct {
+	index  int
+	prefix netip.Prefix
 }
 
 // kernelAddress is the kernel's form of a configured address; an error says that its interface does not exist.
@@ -80,9 +91,14 @@ func (h *holding) take(now, until clock.Time) error {
 		valid = address.Seconds(left / time.Second)
 		h.validTill = now.Add(time.Duration(valid) * time.Second)
 	}
-	h.taken, h.limited = true, !until.IsZero()
+	h.taken, h.limited, h.fresh = true, !until.IsZero(), nil
+	return h.put(held(h.instance), valid)
+}
+
+// put adds or refreshes addresses.
+func (h *holding) put(addresses []conf.Address, valid address.Seconds) error {
 	var errs []error
-	for _, a := range held(h.instance) {
+	for _, a := range addresses {
 		k, preferred, err := h.kernelAddress(a)
 		if err == nil {
 			err = h.kernel.Put(k, address.Lifetime{Valid: valid, Preferred: preferred})
@@ -90,6 +106,60 @@ func (h *holding) take(now, until clock.Time) error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// replace takes another configuration. What that does not have is removed at once, in reverse order; what is new in it is
+// fresh, to be added with add. lost tells whether anything was removed.
+func (h *holding) replace(in *conf.Instance) (lost bool, err error) {
+	before, after := held(h.instance), held(in)
+	has := func(list []conf.Address, a conf.Address) bool {
+		return slices.ContainsFunc(list, func(b conf.Address) bool { return conf.Same(a, b) })
+	}
+	h.instance, h.fresh = in, nil
+	if !h.taken {
+		return false, nil
+	}
+	for _, a := range after {
+		if !has(before, a) {
+			h.fresh = append(h.fresh, a)
+		}
+	}
+	var errs []error
+	for _, a := range slices.Backward(before) {
+		k, _, err := h.kernelAddress(a)
+		if err != nil || has(after, a) {
+			continue // no interface, no address
+		}
+		if h.has(k) && h.table.Has(k) {
+			if h.removed == nil {
+				h.removed = map[addressOfLink]int{}
+			}
+			h.removed[addressOfLink{k.Index, k.Prefix}]++
+		}
+		lost = true
+		errs = append(errs, h.kernel.Remove(k))
+	}
+	return lost, errors.Join(errs...)
+}
+
+// add puts what is fresh into the kernel, for as long as all the rest is there, and returns it.
+func (h *holding) add(now clock.Time) ([]conf.Address, error) {
+	fresh, valid := h.fresh, address.Forever
+	h.fresh = nil
+	if h.limited {
+		valid = address.Seconds(max(h.validTill.Sub(now), time.Second) / time.Second)
+	}
+	return fresh, h.put(fresh, valid)
+}
+
+// byUs tells whether a removal that the kernel tells of was our own, in a change of the configuration.
+func (h *holding) byUs(k address.Address) bool {
+	key := addressOfLink{k.Index, k.Prefix}
+	if h.removed[key] == 0 {
+		return false
+	}
+	h.removed[key]--
+	return true
 }
 
 // extend refreshes the lifetimes if they are about to end too early for a lease until then.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,7 +55,30 @@ type Options struct {
 	Clock    *leaseclock.Clock
 	Version  string
 	Logger   *slog.Logger
+
+	// Reread reads the configuration again, for a reload, and may take its time. The error says that there is nothing to
+	// read; what is wrong with it is in the findings, and the Config is nil if it cannot be used.
+	Reread     func() (*conf.Config, []conf.Finding, error)
+	Supervisor Supervisor // nil: nobody
+
+	Signals <-chan os.Signal // that ask for something while it runs
 }
+
+// Supervisor is who watches over the process: a service manager, or nobody. Its methods do not wait.
+type Supervisor interface {
+	Ready()     // the configuration is in force
+	Reloading() // another is on its way; Ready follows
+	Stopping()
+	Alive() // the loop turns
+}
+
+// nobody watches over the process.
+type nobody struct{}
+
+func (nobody) Ready()     {}
+func (nobody) Reloading() {}
+func (nobody) Stopping()  {}
+func (nobody) Alive()     {}
 
 // Agent is one director. Make one with New, then call Run once.
 type Agent struct {
@@ -64,12 +88,16 @@ type Agent struct {
 	clock   *leaseclock.Clock
 	started time.Time
 
-	inbox     chan any    // director.Event, link.Event, what is tracked
-	requests  chan func() // run by the loop
-	unwatched chan error  // why interfaces are not watched any more
+	node      string                      // this machine's name in the cluster, or alone
+	running   atomic.Pointer[conf.Config] // as it was read, for other goroutines
+	reloads   sync.Mutex                  // held during a reload
+	inbox     chan any                    // director.Event, link.Event, what is tracked
+	requests  chan func()                 // run by the loop
+	unwatched chan error                  // why interfaces are not watched any more
 	ended     chan struct{}
 
 	// What follows belongs to the loop.
+	work       context.Context // of all that works for the loop; ends after it
 	machine    *director.Machine
 	link       *member.Link // nil without a cluster
 	service    *member.Service
@@ -101,15 +129,17 @@ type Agent struct {
 	lookAt     clock.Time               // when something that is tracked will have lasted long enough; zero: never
 	runner     *notify.Runner
 	notifier   *notify.Notifier
-	readers    []*notify.Reader
+	pipes      []pipe
 	noIPVS     error // why no virtual_server can be served, if there is one
 	finished   bool
+	stopping   bool
 
 	staticForwarding *forwarding
 	unusable         []string // lines of routes and rules
 
-	resolvedScripts map[*conf.Command]*notify.Script // nil: cannot be used
-	groupStates     map[string]notify.State          // last reported
+	notifyScripts notifyScripts
+	groupStates   map[string]notify.State // last reported
+	leftovers     []leftover
 
 	housekeepAt clock.Time
 	radioMissed atomic.Bool // a change of what an instance can speak did not fit into the inbox
@@ -128,6 +158,7 @@ type instance struct {
 	priority uint8
 	told     uint8  // priority that the pipes have been told
 	stuck    string // why addresses could not be removed
+	removed  bool   // by a reload
 	since    time.Time
 	reported notify.State // the last one that scripts and pipes were told
 	sentAt   time.Time
@@ -160,39 +191,37 @@ func New(opt Options) *Agent {
 	a := &Agent{
 		opt: opt, cfg: opt.Config, log: opt.Logger, clock: opt.Clock, started: time.Now(),
 		inbox: make(chan any, inboxSize), requests: make(chan func()), ended: make(chan struct{}),
-		unshut: map[string]bool{}, lapsed: map[string]time.Time{}, instances: map[string]*instance{}, members: map[string][]string{},
+		unshut: map[string]bool{}, lapsed: map[string]time.Time{}, instances: map[string]*instance{},
 		dropped: droppedEvents{counts: map[string]uint64{}}, runner: &notify.Runner{},
-		resolvedScripts: map[*conf.Command]*notify.Script{}, groupStates: map[string]notify.State{},
-		trackers: &trackers{},
+		groupStates: map[string]notify.State{}, node: hostName(opt.Config), trackers: &trackers{},
 	}
 	a.static, a.staticForwarding = &holding{instance: &conf.Instance{}, table: &a.table}, &forwarding{}
+	if a.opt.Supervisor == nil {
+		a.opt.Supervisor = nobody{}
+	}
+	a.running.Store(a.cfg)
 	a.notifier = &notify.Notifier{Runner: a.runner, Logger: a.log}
 	a.groups = groupsOf(a.cfg)
-	for _, g := range a.groups {
-		for _, vc := range g.Instances {
-			a.members[g.Name] = append(a.members[g.Name], vc.Name)
-		}
-	}
+	a.members = membersOf(a.groups)
 	for i := range a.cfg.Instances {
 		in := &a.cfg.Instances[i]
-		group := in.SyncGroup
-		if group == "" {
-			group = in.Name
-		}
-		a.instances[in.Name] = &instance{conf: in, group: group, causes: map[string]bool{}, priority: in.Priority, told: in.Priority,
-			since: a.started, heard: map[netip.Addr]heard{}, differs: map[netip.Addr]bool{},
-			strangers:  map[ether.MAC]stranger{},
-			forwarding: &forwarding{},
-			holding:    &holding{instance: in, table: &a.table, lifetime: a.clustered() && a.cfg.Cluster.Guard == conf.GuardLifetime}}
+		a.instances[in.Name] = a.newInstance(in)
 		a.order = append(a.order, in.Name)
 	}
 	if opt.Cluster != nil {
 		a.link = member.NewLink(opt.Cluster, a.log)
-		a.service = member.NewService(opt.Member, opt.Cluster, a.report, a.move)
+		a.service = member.NewService(opt.Member, opt.Cluster, a.report, a.move, a.Reload)
 	} else {
-		a.events = eventlog.New(hostName(a.cfg), localEvents)
+		a.events = eventlog.New(a.node, localEvents)
 	}
 	return a
+}
+
+func (a *Agent) newInstance(in *conf.Instance) *instance {
+	return &instance{conf: in, group: groupOf(in), causes: map[string]bool{}, priority: in.Priority, told: in.Priority,
+		since: time.Now(), heard: map[netip.Addr]heard{}, differs: map[netip.Addr]bool{}, strangers: map[ether.MAC]stranger{},
+		forwarding: &forwarding{},
+		holding:    &holding{instance: in, table: &a.table, lifetime: a.clustered() && a.cfg.Cluster.Guard == conf.GuardLifetime}}
 }
 
 func (a *Agent) clustered() bool { return a.opt.Cluster != nil }
@@ -203,6 +232,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer close(a.ended)
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	a.work = work
 	if err := a.prepare(ctx, work); err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to end before anything was held
@@ -212,14 +242,23 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.manager.Close()
 	defer a.closeForwarding()
 	defer a.closeRadio()
-	a.startNotifying()
+	a.pipes = openPipes(a.cfg, nil, a.log)
+	a.notifier.FIFOs = fifosOf(a.pipes)
+	a.notifyScripts = resolveNotifyScripts(a.cfg, a.log)
 	defer a.stopNotifying()
 	if a.service != nil {
 		go a.service.Run(work)
 	}
-	a.startTrackers(work)
-	a.startScripts(work)
+	a.trackers = openTrackers(a.cfg, nil, a.log)
+	a.runTrackers()
+	a.scripts = trackedScripts(a.cfg)
+	for _, s := range a.scripts {
+		a.watch(s)
+	}
+	a.look()
 	a.step(director.Start{Delay: a.startDelay()})
+	a.opt.Supervisor.Ready()
+	go a.obey(work)
 	return a.loop(ctx)
 }
 
@@ -261,7 +300,7 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 	if err := a.learnLinks(ctx); err != nil {
 		return err
 	}
-	if err := a.watchForwarding(work); err != nil {
+	if err := a.watchForwarding(); err != nil {
 		return err
 	}
 	for _, name := range a.order {
@@ -276,13 +315,13 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 	if err := a.dropBelow(); err != nil {
 		return fmt.Errorf("remove what an earlier life left behind: %w", err)
 	}
-	a.openFilter()
+	a.replaceFilter()
 	if err := a.awaitCarriers(ctx); err != nil {
 		return err
 	}
-	a.openPromotion()
+	a.replacePromotion()
 	a.takeStatic()
-	cfg := director.Config{Node: hostName(a.cfg), Groups: a.groups}
+	cfg := director.Config{Node: a.node, Groups: a.groups}
 	var log lease.Log
 	if a.clustered() {
 		cfg.Lease = &lease.Config{
@@ -411,6 +450,8 @@ func (a *Agent) loop(ctx context.Context) error {
 		select {
 		case <-stopping:
 			stopping, giveUp = nil, time.After(stopGrace)
+			a.stopping = true
+			a.opt.Supervisor.Stopping()
 			a.step(director.Shutdown{})
 		case <-giveUp:
 			a.log.Warn("not everything could be handed over in time")
@@ -452,7 +493,7 @@ func (a *Agent) wait() time.Duration {
 
 // withdraw makes sure that nothing stays behind: the guard is shut and gone only after the addresses are.
 func (a *Agent) withdraw() {
-	failed := false
+	failed := !a.dropLeftovers()
 	if a.guard != nil {
 		if err := a.guard.Shut(a.groupNames()); err != nil && !errors.Is(err, guard.ErrNotInstalled) {
 			a.log.Error("cannot shut the guard", "err", err)
@@ -478,6 +519,7 @@ func (a *Agent) withdraw() {
 		}
 	}
 	a.dropStatic()
+	a.promotion.wanted = nil
 	if err := a.promotion.restore(); err != nil {
 		a.log.Error("cannot restore promote_secondaries", "err", err)
 	}
@@ -522,6 +564,8 @@ func (a *Agent) housekeep() {
 	} else {
 		a.housekeepAt = now.Add(housekeeping)
 	}
+	a.opt.Supervisor.Alive()
+	a.dropLeftovers()
 	if a.radioMissed.Swap(false) {
 		a.look()
 	}
@@ -544,7 +588,7 @@ func (a *Agent) note(n fsm.Note) {
 		return
 	}
 	a.events.Append(api.Event{Time: api.At(time.Now()), Severity: api.Severity(n.Severity), Kind: n.Kind,
-		Node: hostName(a.cfg), Group: n.Group, Text: n.Text})
+		Node: a.node, Group: n.Group, Text: n.Text})
 }
 
 // move starts a move that an operator wants; it works on the leader.

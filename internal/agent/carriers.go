@@ -142,9 +142,9 @@ func mainCarrier(c *conf.Config, in *conf.Instance) (w vmac.Want, wanted bool) {
 	return w, true
 }
 
-// carrier returns the carrier of this name, or nil.
-func (a *Agent) carrier(name string) *carrier {
-	for _, c := range a.carriers {
+// named returns the carrier of this name, or nil.
+func named(carriers []*carrier, name string) *carrier {
+	for _, c := range carriers {
 		if c.Name == name {
 			return c
 		}
@@ -323,19 +323,45 @@ func (a *Agent) dropBelow() error {
 	return nil
 }
 
+// bringCarriers makes the carriers of a new configuration. Those that are there already go on. It returns the ones that are
+// not needed any more, to be deleted once nothing is held on them.
+func (a *Agent) bringCarriers(carriers []*carrier) (unneeded []*carrier) {
+	for _, c := range carriers {
+		old := named(a.carriers, c.Name)
+		if old == nil || old.Spec != c.Spec {
+			continue
+		}
+		c.index, c.below, c.member, c.local = old.index, old.below, old.member, old.local
+		if !slices.Equal(c.groups, old.groups) {
+			c.below = -1 // to be joined anew
+		}
+	}
+	unneeded = slices.DeleteFunc(slices.Clone(a.carriers), func(old *carrier) bool {
+		c := named(carriers, old.Name)
+		return c != nil && c.Spec == old.Spec
+	})
+	a.carriers = carriers
+	a.keepCarriers()
+	return unneeded
+}
+
 // deleteCarriers removes the interfaces that were made, and puts the kernel's parameters back.
 func (a *Agent) deleteCarriers() {
 	for _, c := range a.carriers {
-		a.joinBelow(c, 0)
-		if c.index == 0 {
-			continue
-		}
-		if err := a.vmacs.Delete(c.index); err != nil {
-			a.log.Error("an interface of ours stays behind", "iface", c.Name, "err", err)
-		}
-		c.index = 0
+		a.deleteCarrier(c)
 	}
 	if err := a.vmacs.Restore(); err != nil {
 		a.log.Warn("kernel parameters stay as they were changed", "err", err)
 	}
+}
+
+func (a *Agent) deleteCarrier(c *carrier) {
+	a.joinBelow(c, 0)
+	if c.index == 0 {
+		return
+	}
+	if err := a.vmacs.Delete(c.index); err != nil {
+		a.log.Error("an interface of ours stays behind", "iface", c.Name, "err", err)
+	}
+	c.index = 0
 }

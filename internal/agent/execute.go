@@ -41,6 +41,8 @@ func (a *Agent) execute(actions []director.Action) (results []director.Event) {
 			results = append(results, a.restoreGuard(act)...)
 		case director.TakeAddresses:
 			results = append(results, a.take(act)...)
+		case director.ChangeAddresses:
+			results = append(results, a.changeAddresses(act)...)
 		case director.DropAddresses:
 			a.drop(act)
 		case director.SendAdvert:
@@ -157,7 +159,10 @@ func (a *Agent) groupNames() []string {
 // restoreGuard replaces the guard's rules by fresh ones. While that fails, no group may be owned.
 func (a *Agent) restoreGuard(act director.GuardRestore) (results []director.Event) {
 	if a.guard == nil {
-		return nil
+		for _, g := range act.Open {
+			results = append(results, director.GuardDone{Group: g.Group, Epoch: g.Epoch})
+		}
+		return results
 	}
 	leases := make([]guard.Lease, len(act.Open))
 	for i, g := range act.Open {
@@ -200,6 +205,26 @@ func (a *Agent) take(act director.TakeAddresses) []director.Event {
 		a.takeForwarding(i)
 	}
 	a.watchStrangers()
+	if err != nil {
+		return []director.Event{director.AddressesFailed{Instance: act.Instance, Reason: err.Error()}}
+	}
+	return nil
+}
+
+// changeAddresses adds what an Active instance has got by a reload: addresses, which are announced, routes and rules.
+func (a *Agent) changeAddresses(act director.ChangeAddresses) []director.Event {
+	i := a.instances[act.Instance]
+	if a.expired(act.NotAfter) {
+		return nil // the next tick tells the machine
+	}
+	added, err := i.holding.add(a.clock.Now())
+	if len(added) > 0 {
+		a.announceAddresses(i, added, max(1, i.conf.GARP.MasterRepeat), act.NotAfter)
+		a.watchStrangers()
+	}
+	if err := i.forwarding.takeNew(); err != nil {
+		a.log.Error("cannot add routes or rules", "instance", act.Instance, "err", err)
+	}
 	if err != nil {
 		return []director.Event{director.AddressesFailed{Instance: act.Instance, Reason: err.Error()}}
 	}

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"reflect"
+
 	"github.com/hactl/had/internal/linux/filter"
 )
 
@@ -29,10 +31,15 @@ func (a *Agent) filterRules() filter.Rules {
 	return r
 }
 
-// openFilter puts the packet filter in place. Without it the daemon works, as keepalived does.
-func (a *Agent) openFilter() {
+// replaceFilter puts the packet filter of the configuration in place. Without it the daemon works, as keepalived does.
+func (a *Agent) replaceFilter() {
 	r := a.filterRules()
+	if reflect.DeepEqual(r, a.filter) {
+		return
+	}
 	if r.Empty() {
+		a.closeFilter()
+		a.filter = filter.Rules{}
 		return
 	}
 	if err := filter.Install(r); err != nil {

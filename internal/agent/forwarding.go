@@ -1,9 +1,9 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"slices"
@@ -30,12 +30,13 @@ type forwarding struct {
 	links  routing.Links
 	routes []routing.Route
 	rules  []routing.Rule
-	taken  bool // they should be there
+	taken  bool        // they should be there
+	before *forwarding // of the configuration that a reload has replaced, until takeNew
 }
 
 // take adds all routes, then all rules. Those that can be had are there even if an error says that others cannot.
 func (f *forwarding) take() error {
-	f.taken = true
+	f.taken, f.before = true, nil
 	var errs []error
 	for _, r := range f.routes {
 		errs = append(errs, f.put(r))
@@ -71,6 +72,38 @@ func (f *forwarding) drop(others []*forwarding) error {
 		}
 		if !slices.ContainsFunc(others, func(o *forwarding) bool { return o.wants(k) }) {
 			errs = append(errs, f.kernel.Remove(k))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// succeed takes the place of the routes and rules of the configuration before, and removes those of them that it does not
+// want, nor do others, which it is part of.
+func (f *forwarding) succeed(before *forwarding, others []*forwarding) error {
+	f.taken = before.taken
+	if !before.taken {
+		return nil
+	}
+	f.before = before
+	return before.drop(others)
+}
+
+// takeNew adds the routes and rules that those before it did not have.
+func (f *forwarding) takeNew() error {
+	before := f.before
+	if f.before = nil; before == nil || !f.taken {
+		return nil
+	}
+	before.taken = true // as far as these have not been removed: that is what is asked here
+	var errs []error
+	for _, r := range f.routes {
+		if k, err := r.Kernel(f.links); err != nil || !before.wants(k) {
+			errs = append(errs, f.put(r))
+		}
+	}
+	for _, r := range f.rules {
+		if !before.wantsRule(r.Kernel) {
+			errs = append(errs, f.kernel.PutRule(r.Kernel))
 		}
 	}
 	return errors.Join(errs...)
@@ -153,10 +186,19 @@ func (f *forwarding) restoreAfter(iface string, addr netip.Addr) error {
 	return errors.Join(errs...)
 }
 
-// openForwarding prepares the routes and rules of the configuration. It comes before the loop, and reads files.
-func (a *Agent) openForwarding() error {
-	c := a.cfg
-	static := &conf.Instance{Name: "static", Addresses: c.Static.Addresses, Routes: c.Static.Routes, Rules: c.Static.Rules}
+// ways are the routes and rules of a configuration.
+type ways struct {
+	router   *route.Manager // nil: there are none
+	static   *forwarding
+	of       map[string]*forwarding // by instance
+	unusable []string               // lines that name what this machine does not know; they are left out, as in keepalived
+}
+
+// openWays prepares the routes and rules of a configuration. It reads files, for which the loop must not wait. router is what
+// is open already; nil: nothing.
+func (a *Agent) openWays(c *conf.Config, router *route.Manager) (*ways, error) {
+	w := &ways{router: router, of: map[string]*forwarding{}}
+	static := staticInstance(c)
 	any := len(static.Routes)+len(static.Rules) > 0
 	for i := range c.Instances {
 		any = any || len(c.Instances[i].Routes)+len(c.Instances[i].Rules) > 0
@@ -164,21 +206,54 @@ func (a *Agent) openForwarding() error {
 	var names routing.Names
 	if any {
 		var err error
-		if a.router, err = route.New(); err != nil {
-			return err
+		if w.router == nil {
+			if w.router, err = route.New(); err != nil {
+				return nil, err
+			}
 		}
 		names = routing.ReadNames(os.DirFS("/"), nameDirectories(c.Global)...)
 	}
-	a.static = &holding{instance: static, kernel: a.manager, table: &a.table}
-	a.staticForwarding = a.newForwarding(static, names)
-	for _, i := range a.instances {
-		i.forwarding = a.newForwarding(i.conf, names)
+	w.static = w.forwarding(static, names, a.table.ByName, a.log)
+	for i := range c.Instances {
+		w.of[c.Instances[i].Name] = w.forwarding(&c.Instances[i], names, a.table.ByName, a.log)
+	}
+	return w, nil
+}
+
+// staticInstance holds the static addresses, routes and rules.
+func staticInstance(c *conf.Config) *conf.Instance {
+	return &conf.Instance{Name: "static", Addresses: c.Static.Addresses, Routes: c.Static.Routes, Rules: c.Static.Rules}
+}
+
+// openForwarding prepares the routes and rules of the configuration. It comes before the loop.
+func (a *Agent) openForwarding() error {
+	w, err := a.openWays(a.cfg, nil)
+	if err != nil {
+		return err
+	}
+	a.router, a.unusable = w.router, w.unusable
+	a.static = &holding{instance: staticInstance(a.cfg), kernel: a.manager, table: &a.table}
+	a.staticForwarding = w.static
+	for name, i := range a.instances {
+		i.forwarding = w.of[name]
 	}
 	return nil
 }
 
+// replaceStatic brings the static entries in line with a new configuration.
+func (a *Agent) replaceStatic(w *ways) {
+	_, err := a.static.replace(staticInstance(a.cfg))
+	before := a.staticForwarding
+	a.staticForwarding = w.static
+	err = errors.Join(err, w.static.succeed(before, a.forwardings()))
+	_, added := a.static.add(a.clock.Now())
+	if err = errors.Join(err, added, w.static.takeNew()); err != nil {
+		a.log.Error("cannot change static addresses, routes or rules", "err", err)
+	}
+}
+
 // watchForwarding has removals of routes and rules by others reported, if there is anything to watch.
-func (a *Agent) watchForwarding(work context.Context) error {
+func (a *Agent) watchForwarding() error {
 	if a.router == nil {
 		return nil
 	}
@@ -186,12 +261,16 @@ func (a *Agent) watchForwarding(work context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.runForwardingMonitor(monitor)
+	return nil
+}
+
+func (a *Agent) runForwardingMonitor(monitor *route.Monitor) {
 	go func() {
-		if err := monitor.Run(work, func(ev route.Event) { a.post(work, ev) }); err != nil {
+		if err := monitor.Run(a.work, func(ev route.Event) { a.post(a.work, ev) }); err != nil {
 			a.log.Error("removals of routes and rules are not noticed any more", "err", err)
 		}
 	}()
-	return nil
 }
 
 func (a *Agent) closeForwarding() {
@@ -208,13 +287,13 @@ func nameDirectories(g conf.Global) []string {
 	return []string{"/usr/lib/iproute2", "/usr/share/iproute2", g.IPRouteEtcDir}
 }
 
-// newForwarding turns an instance's routes and rules into the kernel's form. What names something that this machine does
-// not know is left out, as in keepalived, and said.
-func (a *Agent) newForwarding(in *conf.Instance, names routing.Names) *forwarding {
-	f := &forwarding{kernel: a.router, links: a.table.ByName}
+// forwarding turns an instance's routes and rules into the kernel's form. What names something that this machine does not
+// know is left out, as in keepalived, and said.
+func (w *ways) forwarding(in *conf.Instance, names routing.Names, links routing.Links, log *slog.Logger) *forwarding {
+	f := &forwarding{kernel: w.router, links: links}
 	unusable := func(at conf.Pos, err error) {
-		a.unusable = append(a.unusable, fmt.Sprintf("%v: %v; the line is left out", at, err))
-		a.log.Error("route or rule cannot be used", "position", at.String(), "err", err)
+		w.unusable = append(w.unusable, fmt.Sprintf("%v: %v; the line is left out", at, err))
+		log.Error("route or rule cannot be used", "position", at.String(), "err", err)
 	}
 	for _, c := range in.Routes {
 		if r, err := names.Route(c); err != nil {
@@ -252,7 +331,9 @@ func (a *Agent) dropForwarding(i *instance) {
 func (a *Agent) forwardings() []*forwarding {
 	all := []*forwarding{a.staticForwarding}
 	for _, name := range a.order {
-		all = append(all, a.instances[name].forwarding)
+		if i := a.instances[name]; i != nil { // in a reload not all of them are made yet
+			all = append(all, i.forwarding)
+		}
 	}
 	return all
 }

@@ -54,6 +54,11 @@ var (
 	other  = conf.Rule{Family: conf.IPv4, Priority: conf.Number{Set: true, Value: 10}, Action: "blackhole"}
 )
 
+// ready turns the routes and rules of an instance into the kernel's form.
+func ready(a *Agent, in *conf.Instance) *forwarding {
+	return new(ways).forwarding(in, routing.Names{}, a.table.ByName, a.log)
+}
+
 // routerAgent is an agent of the instance "x" with an address, routes and rules, none of them taken.
 func routerAgent(t *testing.T) (*Agent, *fakeRouter) {
 	t.Helper()
@@ -64,7 +69,7 @@ func routerAgent(t *testing.T) (*Agent, *fakeRouter) {
 	a.table.Apply(link.LinkChanged{Link: link.Link{Index: 3, Name: "eth1"}})
 	i := a.instances["x"]
 	i.holding.kernel, i.holding.taken = f.addresses(), false
-	i.forwarding = a.newForwarding(in, routing.Names{})
+	i.forwarding = ready(a, in)
 	i.forwarding.kernel = f
 	a.static.kernel = f.addresses()
 	return a, f
@@ -109,7 +114,7 @@ func TestARouteThatCannotBeAddedKeepsNoOtherFromBeingThere(t *testing.T) {
 func TestWhatAnotherInstanceAlsoHasStaysWhenOneLeaves(t *testing.T) {
 	a, f := routerAgent(t)
 	in := a.instances["x"].conf
-	y := a.newForwarding(&conf.Instance{Name: "y", Routes: in.Routes[:1], Rules: in.Rules[:1]}, routing.Names{})
+	y := ready(a, &conf.Instance{Name: "y", Routes: in.Routes[:1], Rules: in.Rules[:1]})
 	y.kernel = f
 	a.instances["y"], a.order = &instance{conf: &conf.Instance{Name: "y"}, forwarding: y}, append(a.order, "y")
 	if err := errors.Join(y.take()); err != nil {
@@ -167,7 +172,7 @@ func TestOnlyTrackedEntriesThatShouldBeThereAreMissed(t *testing.T) {
 
 func TestWhatWentWithAnInterfaceComesBackWithIt(t *testing.T) {
 	a, f := routerAgent(t)
-	a.staticForwarding = a.newForwarding(&conf.Instance{Routes: []conf.Route{first, second}}, routing.Names{})
+	a.staticForwarding = ready(a, &conf.Instance{Routes: []conf.Route{first, second}})
 	a.staticForwarding.kernel = f
 	a.static.instance = &conf.Instance{Addresses: []conf.Address{
 		{Prefix: netip.MustParsePrefix("10.9.0.1/24"), Interface: "eth0", Track: true},
@@ -190,7 +195,7 @@ func TestARouteComesBackWithItsPreferredSource(t *testing.T) {
 	a, f := routerAgent(t)
 	c := first
 	c.Source = netip.MustParseAddr("10.0.0.7")
-	a.staticForwarding = a.newForwarding(&conf.Instance{Routes: []conf.Route{c}}, routing.Names{})
+	a.staticForwarding = ready(a, &conf.Instance{Routes: []conf.Route{c}})
 	a.staticForwarding.kernel, a.staticForwarding.taken = f, true
 	for addr, want := range map[string][]string{"10.0.0.7/24": {"+10.1.0.0/16"}, "10.0.0.8/24": nil} {
 		a.restoreAfter(link.AddressAdded{Address: address.Address{Index: 2, Prefix: netip.MustParsePrefix(addr)}})
@@ -200,7 +205,7 @@ func TestARouteComesBackWithItsPreferredSource(t *testing.T) {
 
 func TestStaticEntriesArePutBackUnlessNotTracked(t *testing.T) {
 	a, f := routerAgent(t)
-	a.staticForwarding = a.newForwarding(&conf.Instance{Routes: []conf.Route{first}, Rules: []conf.Rule{ruled}}, routing.Names{})
+	a.staticForwarding = ready(a, &conf.Instance{Routes: []conf.Route{first}, Rules: []conf.Rule{ruled}})
 	a.staticForwarding.kernel = f
 	tracked := conf.Address{Prefix: netip.MustParsePrefix("10.9.0.1/24"), Interface: "eth0", Track: true}
 	free := conf.Address{Prefix: netip.MustParsePrefix("10.9.1.1/24"), Interface: "eth0"}
@@ -235,11 +240,34 @@ func TestAnAddressThatIsNotTrackedIsNotMissed(t *testing.T) {
 
 func TestALineWithAnUnknownNameIsLeftOutAndSaid(t *testing.T) {
 	a, _ := routerAgent(t)
-	bad := first
+	bad, w := first, &ways{}
 	bad.Table = conf.Number{Set: true, Name: "nowhere"}
-	f := a.newForwarding(&conf.Instance{Routes: []conf.Route{bad, first}, Rules: []conf.Rule{
-		{Family: conf.IPv4, Table: conf.Number{Set: true, Name: "nowhere"}}}}, routing.Names{})
-	if len(f.routes) != 1 || len(f.rules) != 0 || len(a.unusable) != 2 {
-		t.Errorf("%d routes, %d rules, said: %q", len(f.routes), len(f.rules), a.unusable)
+	f := w.forwarding(&conf.Instance{Routes: []conf.Route{bad, first}, Rules: []conf.Rule{
+		{Family: conf.IPv4, Table: conf.Number{Set: true, Name: "nowhere"}}}}, routing.Names{}, a.table.ByName, a.log)
+	if len(f.routes) != 1 || len(f.rules) != 0 || len(w.unusable) != 2 {
+		t.Errorf("%d routes, %d rules, said: %q", len(f.routes), len(f.rules), w.unusable)
 	}
+}
+
+func TestAReloadChangesOnlyTheRoutesAndRulesThatDiffer(t *testing.T) {
+	a, f := routerAgent(t)
+	i := a.instances["x"]
+	a.takeForwarding(i)
+	f.mustHaveDone(t, "+10.1.0.0/16", "+10.2.0.0/16", "+rule 9 blackhole", "+rule 10 blackhole")
+	in := *i.conf
+	fourth := conf.Route{Family: conf.IPv4, Destination: netip.MustParsePrefix("10.4.0.0/16"), Interface: "eth0"}
+	in.Routes, in.Rules = []conf.Route{first, fourth}, []conf.Rule{other}
+	before := i.forwarding
+	i.forwarding = ready(a, &in)
+	i.forwarding.kernel = f
+	if err := i.forwarding.succeed(before, a.forwardings()); err != nil {
+		t.Fatal(err)
+	}
+	f.mustHaveDone(t, "-rule 9 blackhole", "-10.2.0.0/16")
+	if err := i.forwarding.takeNew(); err != nil {
+		t.Fatal(err)
+	}
+	f.mustHaveDone(t, "+10.4.0.0/16")
+	a.dropForwarding(i)
+	f.mustHaveDone(t, "-rule 10 blackhole", "-10.1.0.0/16", "-10.4.0.0/16")
 }

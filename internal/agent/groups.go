@@ -40,6 +40,25 @@ func groupsOf(c *conf.Config) []director.Group {
 	return groups
 }
 
+// groupOf names the ownership group of an instance.
+func groupOf(in *conf.Instance) string {
+	if in.SyncGroup != "" {
+		return in.SyncGroup
+	}
+	return in.Name
+}
+
+// membersOf lists the instances by group.
+func membersOf(groups []director.Group) map[string][]string {
+	members := map[string][]string{}
+	for _, g := range groups {
+		for _, vc := range g.Instances {
+			members[g.Name] = append(members[g.Name], vc.Name)
+		}
+	}
+	return members
+}
+
 func virtualRouter(in *conf.Instance) vrrp.Config {
 	return vrrp.Config{
 		Name: in.Name, VRID: in.VRID, Version: in.Version, Family: vrrp.Family(in.Family), Priority: in.Priority,

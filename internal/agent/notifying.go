@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/hactl/had/internal/agent/director"
@@ -21,13 +22,19 @@ func (a *Agent) notify(i *instance, t director.Transition) {
 	state := notify.State(t.To.KeepalivedName())
 	if t.To == vrrp.Initialize {
 		state = notify.Stop
+		if i.removed {
+			state = notify.Fault
+			if i.conf.Notify.DeletedState {
+				state = notify.Deleted
+			}
+		}
 	}
 	if t.From == vrrp.Initialize && state == notify.Backup && a.groupStates[i.group] == "" {
 		a.notifyGroup(i.group, state)
 	}
 	i.reported, i.told = state, t.Priority
 	a.notifier.Notify(notify.Change{Kind: notify.Instance, Name: t.Instance, State: state, Priority: t.Priority},
-		a.notifyScripts(i.conf.Notify))
+		a.notifyScripts.of(i.conf.Notify))
 	for _, name := range a.members[i.group] {
 		if a.instances[name].reported != state {
 			return
@@ -41,7 +48,7 @@ func (a *Agent) notifyGroup(group string, state notify.State) {
 	for _, sg := range a.cfg.SyncGroups {
 		if sg.Name == group && a.groupStates[group] != state {
 			a.groupStates[group] = state
-			a.notifier.Notify(notify.Change{Kind: notify.Group, Name: sg.Name, State: state}, a.notifyScripts(sg.Notify))
+			a.notifier.Notify(notify.Change{Kind: notify.Group, Name: sg.Name, State: state}, a.notifyScripts.of(sg.Notify))
 		}
 	}
 }
@@ -50,52 +57,93 @@ func (a *Agent) notifyGroup(group string, state notify.State) {
 func (a *Agent) lowerHeard(l director.LowerHeard) {
 	i := a.instances[l.Instance]
 	a.notifier.Notify(notify.Change{Kind: notify.Instance, Name: l.Instance, State: notify.MasterRxLowerPri,
-		Priority: i.priority}, a.notifyScripts(i.conf.Notify))
+		Priority: i.priority}, a.notifyScripts.of(i.conf.Notify))
 }
 
-// startNotifying opens what is written to and looks up what is run, before the loop begins, which must not wait for a
-// file system or a user database.
-func (a *Agent) startNotifying() {
-	for i := range a.cfg.Instances {
-		a.notifyScripts(a.cfg.Instances[i].Notify)
-	}
-	for _, sg := range a.cfg.SyncGroups {
-		a.notifyScripts(sg.Notify)
-	}
-	for _, f := range []conf.FIFO{a.cfg.Global.NotifyFIFO, a.cfg.Global.VRRPNotifyFIFO} {
+// pipe is a named pipe with the script that reads it, if had has started one.
+type pipe struct {
+	conf   conf.FIFO
+	fifo   *notify.FIFO
+	reader *notify.Reader
+}
+
+// openPipes opens the named pipes of a configuration and starts their readers. What is among open and has not changed stays
+// as it is. It asks the disk and the user database, for which the loop must not wait.
+func openPipes(cfg *conf.Config, open []pipe, log *slog.Logger) []pipe {
+	var pipes []pipe
+	for _, f := range []conf.FIFO{cfg.Global.NotifyFIFO, cfg.Global.VRRPNotifyFIFO} {
 		if f.Path == "" {
 			continue
 		}
-		if err := a.openFIFO(f); err != nil {
-			a.log.Error("notify pipe cannot be used", "path", f.Path, "err", err)
+		p := pipe{conf: f}
+		for _, o := range open {
+			if o.conf.Path == f.Path {
+				p.fifo = o.fifo
+				if conf.Same(o.conf.Script, f.Script) {
+					p.reader = o.reader
+				}
+			}
+		}
+		if err := p.open(&cfg.Global, log); err != nil {
+			log.Error("notify pipe cannot be used", "path", f.Path, "err", err)
+		}
+		if p.fifo != nil {
+			pipes = append(pipes, p)
 		}
 	}
+	return pipes
 }
 
-// openFIFO opens a named pipe and starts the script that reads it.
-func (a *Agent) openFIFO(f conf.FIFO) error {
-	var owner *notify.Identity
-	if f.User != "" {
-		id, err := notify.LookupIdentity(f.User, f.Group, false)
+// open opens a named pipe and starts the script that reads it, as far as that has not been done.
+func (p *pipe) open(g *conf.Global, log *slog.Logger) error {
+	if p.fifo == nil {
+		var owner *notify.Identity
+		if p.conf.User != "" {
+			id, err := notify.LookupIdentity(p.conf.User, p.conf.Group, false)
+			if err != nil {
+				return err
+			}
+			owner = &id
+		}
+		fifo, err := notify.OpenFIFO(p.conf.Path, owner)
 		if err != nil {
 			return err
 		}
-		owner = &id
+		p.fifo = fifo
 	}
-	fifo, err := notify.OpenFIFO(f.Path, owner)
-	if err != nil {
-		return err
-	}
-	a.notifier.FIFOs = append(a.notifier.FIFOs, fifo)
-	if f.Script == nil {
+	if p.conf.Script == nil || p.reader != nil {
 		return nil
 	}
-	script, err := resolve(&a.cfg.Global, f.Script)
+	script, err := resolve(g, p.conf.Script)
 	if err != nil {
 		return fmt.Errorf("its reader: %w", err)
 	}
-	a.readers = append(a.readers, notify.StartReader(fifo, script, a.log))
+	p.reader = notify.StartReader(p.fifo, script, log)
 	return nil
+}
+
+func fifosOf(pipes []pipe) []*notify.FIFO {
+	var fifos []*notify.FIFO
+	for _, p := range pipes {
+		fifos = append(fifos, p.fifo)
+	}
+	return fifos
+}
+
+// closePipes ends the readers and closes the pipes of before that are not in after. It waits until what was written has been
+// read, or until ctx ends.
+func closePipes(ctx context.Context, before, after []pipe, log *slog.Logger) {
+	for _, p := range before {
+		if p.reader != nil && !slices.ContainsFunc(after, func(q pipe) bool { return q.reader == p.reader }) {
+			p.reader.Stop(ctx)
+		}
+		if slices.ContainsFunc(after, func(q pipe) bool { return q.fifo == p.fifo }) {
+			continue
+		}
+		if err := p.fifo.Close(); err != nil {
+			log.Warn("cannot close notify pipe", "path", p.conf.Path, "err", err)
+		}
+	}
 }
 
 // stopNotifying lets out what was said at the end, then ends the readers of the pipes and closes these.
@@ -105,39 +153,44 @@ func (a *Agent) stopNotifying() {
 	if err := a.runner.Wait(ctx); err != nil {
 		a.log.Warn("scripts still ran at the end and were left to themselves", "err", err)
 	}
-	for _, r := range a.readers {
-		r.Stop(ctx)
-	}
-	for _, f := range a.notifier.FIFOs {
-		if err := f.Close(); err != nil {
-			a.log.Warn("cannot close notify pipe", "path", f.Path(), "err", err)
+	closePipes(ctx, a.pipes, nil, a.log)
+}
+
+// notifyScripts are the notification scripts of a configuration, those that can be used.
+type notifyScripts map[*conf.Command]*notify.Script
+
+// resolveNotifyScripts looks all of them up before the loop needs them: it must not wait for a file system or a user
+// database. One that cannot be used is said.
+func resolveNotifyScripts(cfg *conf.Config, log *slog.Logger) notifyScripts {
+	found := notifyScripts{}
+	resolveAll := func(n conf.Notify) {
+		for _, c := range []*conf.Command{n.Master, n.Backup, n.Fault, n.Stop, n.Deleted, n.Any, n.MasterRxLowerPri} {
+			if c == nil {
+				continue
+			}
+			s, err := resolve(&cfg.Global, c)
+			if err != nil {
+				log.Error("notify script cannot be used", "script", c.Line, "err", err)
+				continue
+			}
+			found[c] = &s
 		}
 	}
-}
-
-// notifyScripts resolves the scripts of a notify block; one that cannot be used is said once and left out.
-func (a *Agent) notifyScripts(n conf.Notify) notify.Scripts {
-	return notify.Scripts{
-		Master: a.resolved(n.Master), Backup: a.resolved(n.Backup), Fault: a.resolved(n.Fault), Stop: a.resolved(n.Stop),
-		Deleted: a.resolved(n.Deleted), Any: a.resolved(n.Any), MasterRxLowerPri: a.resolved(n.MasterRxLowerPri),
+	for i := range cfg.Instances {
+		resolveAll(cfg.Instances[i].Notify)
 	}
-}
-
-func (a *Agent) resolved(c *conf.Command) *notify.Script {
-	if c == nil {
-		return nil
+	for _, sg := range cfg.SyncGroups {
+		resolveAll(sg.Notify)
 	}
-	if s, known := a.resolvedScripts[c]; known {
-		return s
-	}
-	var found *notify.Script
-	if s, err := resolve(&a.cfg.Global, c); err != nil {
-		a.log.Error("notify script cannot be used", "script", c.Line, "err", err)
-	} else {
-		found = &s
-	}
-	a.resolvedScripts[c] = found
 	return found
+}
+
+// of lists the scripts of a notify block.
+func (s notifyScripts) of(n conf.Notify) notify.Scripts {
+	return notify.Scripts{
+		Master: s[n.Master], Backup: s[n.Backup], Fault: s[n.Fault], Stop: s[n.Stop], Deleted: s[n.Deleted], Any: s[n.Any],
+		MasterRxLowerPri: s[n.MasterRxLowerPri],
+	}
 }
 
 // resolve finds the program of a command and the identity that it runs as.

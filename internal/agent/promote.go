@@ -34,26 +34,37 @@ func (p *promotion) set(iface string) error {
 	return nil
 }
 
-// restore puts back what was there before.
+// restore puts back what was there before, on the interfaces that are not wanted.
 func (p *promotion) restore() error {
 	var errs []error
 	for iface := range p.changed {
+		if p.wanted[iface] {
+			continue
+		}
+		delete(p.changed, iface)
 		if err := sysctl.IPv4(iface, "promote_secondaries").SetInt(0); !errors.Is(err, sysctl.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
-	clear(p.changed)
 	return errors.Join(errs...)
 }
 
-// openPromotion sets promote_secondaries on the interfaces that there are.
-func (a *Agent) openPromotion() {
-	a.promotion = promotion{wanted: map[string]bool{}, changed: map[string]bool{}}
+// replacePromotion sets promote_secondaries on those of the interfaces of the configuration that there are, and puts it back
+// where it is not wanted any more.
+func (a *Agent) replacePromotion() {
+	p := &a.promotion
+	p.wanted = map[string]bool{}
+	if p.changed == nil {
+		p.changed = map[string]bool{}
+	}
 	for i := range a.cfg.Instances {
 		if in := &a.cfg.Instances[i]; in.PromoteSecondaries && in.VMAC == nil && in.IPVLAN == nil {
-			a.promotion.wanted[in.Interface] = true
+			p.wanted[in.Interface] = true
 			a.promote(in.Interface)
 		}
+	}
+	if err := p.restore(); err != nil {
+		a.log.Warn("cannot put promote_secondaries back", "err", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hactl/had/internal/agent/director"
+	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/linux/link"
 	"github.com/hactl/had/internal/linux/neigh"
@@ -15,7 +16,7 @@ import (
 
 // received is an advertisement for an instance.
 type received struct {
-	instance string
+	instance *instance
 	speaker.Received
 }
 
@@ -35,7 +36,7 @@ type stranger struct {
 }
 
 // radioChanged says that an instance can speak, or cannot any more, or from another address.
-type radioChanged struct{ instance string }
+type radioChanged struct{}
 
 // openRadio opens what speaks VRRP and ARP. The interfaces need not exist yet.
 func (a *Agent) openRadio() error {
@@ -52,14 +53,18 @@ func (a *Agent) openRadio() error {
 	a.hub = speaker.New(options)
 	a.watcher = neigh.NewWatcher(a.log, a.sender, func(c neigh.Claim) { a.offer(claimed{c}, "stranger") })
 	for _, name := range a.order {
-		i := a.instances[name]
-		if i.speaker, err = a.hub.Open(a.speakerConfig(i.conf), func(r speaker.Received) {
-			a.offer(received{instance: name, Received: r}, "advert")
-		}); err != nil {
+		if err := a.openSpeaker(a.instances[name]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (a *Agent) openSpeaker(i *instance) (err error) {
+	i.speaker, err = a.hub.Open(a.speakerConfig(i.conf, a.carriers), func(r speaker.Received) {
+		a.offer(received{instance: i, Received: r}, "advert")
+	})
+	return err
 }
 
 func (a *Agent) closeRadio() {
@@ -79,7 +84,7 @@ func (a *Agent) closeRadio() {
 }
 
 // speakerConfig is an instance as the wire sees it.
-func (a *Agent) speakerConfig(in *conf.Instance) speaker.Config {
+func (a *Agent) speakerConfig(in *conf.Instance, carriers []*carrier) speaker.Config {
 	c := speaker.Config{
 		Name: in.Name, IPv6: in.Family == conf.IPv6, Interface: in.Interface, Version: in.Version, VRID: in.VRID,
 		Interval: in.AdvertInterval, Group: in.MulticastGroup, CheckSource: in.CheckUnicastSource,
@@ -89,12 +94,12 @@ func (a *Agent) speakerConfig(in *conf.Instance) speaker.Config {
 			OldUnicast: in.Unicast && in.OldUnicastChecksum == conf.OldChecksumAlways},
 		NeverOldUnicast: in.OldUnicastChecksum == conf.OldChecksumNever,
 		OnStatus: func(speaker.Status) {
-			if !a.offer(radioChanged{in.Name}, "radio") {
+			if !a.offer(radioChanged{}, "radio") {
 				a.radioMissed.Store(true)
 			}
 		},
 	}
-	if carrier := a.carrier(in.Interface); carrier != nil && !carrier.address.IsValid() {
+	if carrier := named(carriers, in.Interface); carrier != nil && !carrier.address.IsValid() {
 		c.Base = carrier.Base
 	}
 	if in.Interface == "" {
@@ -130,10 +135,11 @@ func seal(h *conf.HMAC) *packet.Seal {
 	return s
 }
 
-// spacing is the least distance between announcements on an interface.
+// spacing is the least distance between announcements on an interface. The announcer's goroutine asks.
 func (a *Agent) spacing(iface string) speaker.Spacing {
-	s := speaker.Spacing{ARP: a.cfg.Global.GARPInterval, NA: a.cfg.Global.GNAInterval}
-	for _, g := range a.cfg.GARPGroups {
+	cfg := a.running.Load()
+	s := speaker.Spacing{ARP: cfg.Global.GARPInterval, NA: cfg.Global.GNAInterval}
+	for _, g := range cfg.GARPGroups {
 		for _, member := range g.Interfaces {
 			if member == iface {
 				return speaker.Spacing{Group: g.Interfaces[0], ARP: g.GARPInterval, NA: g.GNAInterval}
@@ -159,8 +165,12 @@ func (a *Agent) sendAdvert(act director.SendAdvert) {
 // announce queues announcements of an instance's addresses. Each frame looks at the deadline again.
 func (a *Agent) announce(act director.Announce) {
 	i := a.instances[act.Instance]
+	a.announceAddresses(i, held(i.conf), act.Repeat, act.NotAfter)
+}
+
+func (a *Agent) announceAddresses(i *instance, addresses []conf.Address, repeat int, notAfter clock.Time) {
 	var targets []speaker.Target
-	for _, addr := range held(i.conf) {
+	for _, addr := range addresses {
 		iface := addr.Interface
 		if iface == "" {
 			iface = i.conf.Interface
@@ -168,13 +178,12 @@ func (a *Agent) announce(act director.Announce) {
 		targets = append(targets, speaker.Target{Interface: iface, Address: addr.Prefix.Addr()})
 	}
 	i.announcedAt = time.Now()
-	notAfter := act.NotAfter
-	i.speaker.Announce(targets, act.Repeat, func() bool { return !a.expired(notAfter) })
+	i.speaker.Announce(targets, repeat, func() bool { return !a.expired(notAfter) })
 }
 
 // advertReceived takes in an advertisement.
 func (a *Agent) advertReceived(r received) {
-	i := a.instances[r.instance]
+	i := r.instance
 	h := i.heard[r.From]
 	i.heard[r.From] = heard{priority: r.Advertisement.Priority, at: time.Now(), count: h.count + 1}
 	if len(i.heard) > sendersKept {
@@ -182,10 +191,10 @@ func (a *Agent) advertReceived(r received) {
 	}
 	if r.AddressesDiffer && !i.differs[r.From] {
 		i.differs[r.From] = true
-		a.log.Warn("a peer advertises other addresses than ours", "instance", r.instance, "peer", r.From,
+		a.log.Warn("a peer advertises other addresses than ours", "instance", i.conf.Name, "peer", r.From,
 			"addresses", r.Advertisement.Addresses)
 	}
-	a.step(director.Advert{Instance: r.instance, From: r.From, Priority: r.Advertisement.Priority,
+	a.step(director.Advert{Instance: i.conf.Name, From: r.From, Priority: r.Advertisement.Priority,
 		Interval: r.Advertisement.Interval})
 }
 

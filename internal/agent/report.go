@@ -20,7 +20,7 @@ func (a *Agent) report(ctx context.Context) (api.NodeReport, error) {
 	if a.service != nil {
 		r = a.service.BaseReport(api.Director, a.started)
 	} else {
-		r = api.NodeReport{Schema: api.Schema, Node: hostName(a.cfg), Role: api.Standalone, State: api.NodeReady,
+		r = api.NodeReport{Schema: api.Schema, Node: a.node, Role: api.Standalone, State: api.NodeReady,
 			Version: a.opt.Version, At: api.At(time.Now()), StartedAt: api.At(a.started),
 			UptimeSeconds: api.SecondsOf(time.Since(a.started))}
 		r.ClockSource, r.ClockSourceWarning = member.ClockSource()
@@ -62,7 +62,7 @@ func (a *Agent) guardReport() *api.GuardReport {
 
 func (a *Agent) findings() []api.Finding {
 	var all []api.Finding
-	node := hostName(a.cfg)
+	node := a.node
 	for _, f := range a.opt.Findings {
 		if f.Code == conf.CodeNotDone {
 			all = append(all, api.Finding{Code: string(f.Code), Severity: api.Info, Node: node, Text: f.String()})

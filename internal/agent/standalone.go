@@ -60,3 +60,7 @@ func nameOf(object string) string {
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+func (s standalone) Reload(ctx context.Context) (api.ReloadOutcome, error) {
+	return s.agent.Reload(ctx)
+}

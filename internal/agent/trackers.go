@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,6 +32,7 @@ type trackers struct {
 	processes   []*trackedProcess
 	monitor     *process.Monitor // nil: no process is followed
 	noProcesses string
+	stop        context.CancelFunc
 }
 
 // trackedFile is a track_file block.
@@ -59,8 +61,26 @@ type processesCounted struct {
 }
 
 // openTrackers creates the files that are to be created, and finds out how everything that is tracked stands, so that it
-// is known before any instance begins. It waits for the file system.
-func openTrackers(cfg *conf.Config, log *slog.Logger) *trackers {
+// is known before any instance begins. It waits for the file system. Files that running has, too, are there already; running
+// is nil at the start.
+func openTrackers(cfg, running *conf.Config, log *slog.Logger) *trackers {
+	t := wantedTrackers(cfg)
+	for i := range cfg.TrackFiles {
+		c := &cfg.TrackFiles[i]
+		if running != nil && slices.ContainsFunc(running.TrackFiles, func(o conf.TrackFile) bool { return conf.Same(o, *c) }) {
+			continue
+		}
+		if err := initFile(c); err != nil {
+			log.Error("tracked file cannot be created", "track_file", c.Name, "err", err)
+		}
+	}
+	t.openFiles(log)
+	t.openProcesses(log)
+	return t
+}
+
+// wantedTrackers lists the files and processes that somebody tracks.
+func wantedTrackers(cfg *conf.Config) *trackers {
 	t := &trackers{}
 	tracked := map[string]bool{}
 	for i := range cfg.Instances {
@@ -72,11 +92,7 @@ func openTrackers(cfg *conf.Config, log *slog.Logger) *trackers {
 		}
 	}
 	for i := range cfg.TrackFiles {
-		c := &cfg.TrackFiles[i]
-		if err := initFile(c); err != nil {
-			log.Error("tracked file cannot be created", "track_file", c.Name, "err", err)
-		}
-		if tracked["file "+c.Name] {
+		if c := &cfg.TrackFiles[i]; tracked["file "+c.Name] {
 			t.files = append(t.files, &trackedFile{conf: c})
 		}
 	}
@@ -85,9 +101,27 @@ func openTrackers(cfg *conf.Config, log *slog.Logger) *trackers {
 			t.processes = append(t.processes, &trackedProcess{conf: c})
 		}
 	}
-	t.openFiles(log)
-	t.openProcesses(log)
 	return t
+}
+
+// same tells whether two lists of trackers follow the same.
+func (t *trackers) same(other *trackers) bool {
+	return slices.EqualFunc(t.files, other.files, func(a, b *trackedFile) bool { return conf.Same(a.conf, b.conf) }) &&
+		slices.EqualFunc(t.processes, other.processes, func(a, b *trackedProcess) bool { return conf.Same(a.conf, b.conf) })
+}
+
+// replaceTrackers follows what a new configuration tracks. What lasts already goes on to.
+func (a *Agent) replaceTrackers(t *trackers) {
+	for _, p := range t.processes {
+		for _, old := range a.trackers.processes {
+			if old.conf.Name == p.conf.Name {
+				p.state = old.state
+			}
+		}
+	}
+	a.trackers.stop()
+	a.trackers = t
+	a.runTrackers()
 }
 
 // initFile writes the value that a file begins with (init_file): if it does not exist, or with overwrite in any case. It
@@ -174,10 +208,11 @@ func (t *trackers) run(ctx context.Context, log *slog.Logger, post func(any)) {
 	}
 }
 
-// startTrackers begins to follow files and processes.
-func (a *Agent) startTrackers(work context.Context) {
-	a.trackers = openTrackers(a.cfg, a.log)
-	a.trackers.run(work, a.log, func(ev any) { a.post(work, ev) })
+// runTrackers begins to follow files and processes.
+func (a *Agent) runTrackers() {
+	ctx, stop := context.WithCancel(a.work)
+	a.trackers.stop = stop
+	a.trackers.run(ctx, a.log, func(ev any) { a.post(ctx, ev) })
 }
 
 func (a *Agent) fileChanged(ev fileChanged) {

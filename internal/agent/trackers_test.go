@@ -66,7 +66,7 @@ func TestTrackersBeginWithWhatIs(t *testing.T) {
 		Instances: []conf.Instance{{Name: "i", Priority: 100, Tracking: conf.Tracking{
 			Files: []conf.Track{{Name: "a", Weight: 2}}, Processes: []conf.Track{{Name: "none"}}}}},
 	}
-	tr := openTrackers(cfg, slog.New(slog.DiscardHandler))
+	tr := openTrackers(cfg, nil, slog.New(slog.DiscardHandler))
 	if len(tr.files) != 1 || tr.files[0].value != 9 || len(tr.processes) != 1 || tr.processes[0].count != 0 {
 		t.Fatalf("files %+v, processes %+v", tr.files, tr.processes)
 	}

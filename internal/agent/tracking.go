@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/hactl/had/internal/agent/director"
@@ -22,58 +23,94 @@ type script struct {
 	state    track.Script
 	unusable string // why it cannot be run
 	last     string // the last failure, for the status
+	stop     context.CancelFunc
 }
 
 // scriptResult is the outcome of one run.
 type scriptResult struct {
-	name    string
+	script  *script
 	outcome notify.Outcome
 }
 
-// startScripts begins to run what is tracked. A script that cannot be used is dropped, as in keepalived, and said.
-func (a *Agent) startScripts(work context.Context) {
+// trackedScripts lists the scripts of a configuration that somebody tracks, and finds their programs. It asks the disk and
+// the user database.
+func trackedScripts(cfg *conf.Config) []*script {
 	tracked := map[string]bool{}
-	for _, name := range a.order {
-		for _, t := range a.instances[name].conf.Tracking.Scripts {
+	for i := range cfg.Instances {
+		for _, t := range cfg.Instances[i].Tracking.Scripts {
 			tracked[t.Name] = true
 		}
 	}
-	for i := range a.cfg.Scripts {
-		c := &a.cfg.Scripts[i]
+	var scripts []*script
+	for i := range cfg.Scripts {
+		c := &cfg.Scripts[i]
 		if !tracked[c.Name] {
 			continue
 		}
 		s := &script{conf: c}
-		a.scripts = append(a.scripts, s)
 		var err error
-		if s.run, err = resolve(&a.cfg.Global, &c.Command); err != nil {
+		if s.run, err = resolve(&cfg.Global, &c.Command); err != nil {
 			s.unusable = err.Error()
-			a.log.Error("tracked script cannot be used, what it tracks is ignored", "script", c.Name, "err", err)
+		}
+		scripts = append(scripts, s)
+	}
+	return scripts
+}
+
+// watch begins to run a script. One that cannot be used is dropped, as in keepalived, and said.
+func (a *Agent) watch(s *script) {
+	if s.unusable != "" {
+		a.log.Error("tracked script cannot be used, what it tracks is ignored", "script", s.conf.Name, "err", s.unusable)
+		return
+	}
+	ctx, stop := context.WithCancel(a.work)
+	s.stop = stop
+	go a.runner.Watch(ctx, s.run, s.conf.Interval, s.conf.Timeout, func(o notify.Outcome) {
+		a.post(ctx, scriptResult{script: s, outcome: o})
+	})
+}
+
+// replaceScripts brings what is run in line with a new configuration. A script that stays the same goes on; one that has
+// changed keeps its state, and one that is new holds up nobody.
+func (a *Agent) replaceScripts(scripts []*script) {
+	before := map[string]*script{}
+	for _, s := range a.scripts {
+		before[s.conf.Name] = s
+	}
+	for i, s := range scripts {
+		old := before[s.conf.Name]
+		if old != nil && conf.Same(old.conf, s.conf) && reflect.DeepEqual(old.run, s.run) && old.unusable == s.unusable {
+			old.conf = s.conf
+			scripts[i] = old
+			delete(before, s.conf.Name)
 			continue
 		}
-		go a.runner.Watch(work, s.run, c.Interval, c.Timeout, func(o notify.Outcome) {
-			a.post(work, scriptResult{name: c.Name, outcome: o})
-		})
+		s.state = track.Script{Condition: track.Pending}
+		if old != nil {
+			s.state, s.last = old.state, old.last
+		}
+		a.watch(s)
 	}
-	a.look()
+	for _, s := range before {
+		if s.stop != nil {
+			s.stop()
+		}
+	}
+	a.scripts = scripts
 }
 
 // scriptDone counts a result and tells the machine what follows from it.
 func (a *Agent) scriptDone(r scriptResult) {
-	for _, s := range a.scripts {
-		if s.conf.Name != r.name {
-			continue
-		}
-		before := s.state.Condition
-		s.state = s.state.Result(r.outcome.OK(), s.conf.Rise, s.conf.Fall)
-		s.last = ""
-		if r.outcome.Err != nil {
-			s.last = r.outcome.Err.Error()
-		}
-		if s.state.Condition != before {
-			a.log.Info("tracked script changed", "script", r.name, "from", before.String(), "to", s.state.Condition.String(),
-				"reason", s.last)
-		}
+	s := r.script
+	before := s.state.Condition
+	s.state = s.state.Result(r.outcome.OK(), s.conf.Rise, s.conf.Fall)
+	s.last = ""
+	if r.outcome.Err != nil {
+		s.last = r.outcome.Err.Error()
+	}
+	if s.state.Condition != before {
+		a.log.Info("tracked script changed", "script", s.conf.Name, "from", before.String(), "to", s.state.Condition.String(),
+			"reason", s.last)
 	}
 	a.look()
 }
@@ -90,7 +127,7 @@ func (a *Agent) fromKernel(ev link.Event) {
 	if gone, ok := ev.(link.AddressRemoved); ok {
 		a.staticAddressGone(gone.Address)
 		for _, name := range a.order {
-			if i := a.instances[name]; i.holding.taken && i.holding.tracks(gone.Address) {
+			if i := a.instances[name]; i.holding.taken && !i.holding.byUs(gone.Address) && i.holding.tracks(gone.Address) {
 				i.restored++
 				a.step(director.AddressesGone{Instance: name, Reason: gone.Address.Prefix.String() + " was removed by somebody else"})
 			}
@@ -123,23 +160,29 @@ func (a *Agent) look() {
 	if a.machine == nil {
 		return
 	}
+	for _, ev := range a.worldEvents() {
+		a.step(ev)
+	}
+	a.tellPriorities()
+}
+
+// worldEvents compares what instances depend on with what the machine was told.
+func (a *Agent) worldEvents() []director.Event {
+	var events []director.Event
 	for _, name := range a.order {
 		i := a.instances[name]
 		if source := i.speaker.Status().Source; source != i.source {
 			i.source = source
-			a.step(director.Source{Instance: name, Address: source})
+			events = append(events, director.Source{Instance: name, Address: source})
 		}
 		up := a.linkUp(i)
 		if up && !i.linkUp {
-			a.step(director.LinkUp{Instance: name})
+			events = append(events, director.LinkUp{Instance: name})
 		}
 		i.linkUp = up
 	}
 	a.seeDelayed(a.clock.Now())
-	for _, ev := range a.faultEvents() {
-		a.step(ev)
-	}
-	a.tellPriorities()
+	return append(events, a.faultEvents()...)
 }
 
 // faultEvents compares what keeps instances from running with what the machine was told.

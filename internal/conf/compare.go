@@ -129,8 +129,8 @@ func fixed(before, after *Config) []string {
 	return refused
 }
 
-// router is what makes a virtual router the same one.
-type router struct {
+// sameness is what makes a virtual router the same one as before.
+type sameness struct {
 	vrid    uint8
 	family  Family
 	iface   string
@@ -141,8 +141,8 @@ type router struct {
 	lease   string     // what a lease names, in a cluster
 }
 
-func (c *Config) router(in *Instance) router {
-	r := router{vrid: in.VRID, family: in.Family, iface: in.Interface, unicast: in.Unicast, group: in.MulticastGroup}
+func (c *Config) sameness(in *Instance) sameness {
+	r := sameness{vrid: in.VRID, family: in.Family, iface: in.Interface, unicast: in.Unicast, group: in.MulticastGroup}
 	if in.Unicast {
 		r.group, r.source = netip.Addr{}, in.Source
 	}
@@ -172,17 +172,17 @@ func compareInstances(before, after *Config) []Item {
 	for i := range after.Instances {
 		in := &after.Instances[i]
 		items[i] = Item{Name: in.Name, Change: Added}
-		if o := old[in.Name]; o != nil && before.router(o) == after.router(in) {
+		if o := old[in.Name]; o != nil && before.sameness(o) == after.sameness(in) {
 			items[i].Was = o.Name
 			delete(old, o.Name)
 		}
 	}
-	renamed := map[router]string{}
+	renamed := map[sameness]string{}
 	for name, o := range old {
-		renamed[before.router(o)] = name
+		renamed[before.sameness(o)] = name
 	}
 	for i := range items {
-		r := after.router(&after.Instances[i])
+		r := after.sameness(&after.Instances[i])
 		if name := renamed[r]; name != "" && items[i].Was == "" {
 			items[i].Was = name
 			delete(renamed, r)

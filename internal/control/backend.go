@@ -31,6 +31,10 @@ type Backend interface {
 	// returns once it is applied here. A director in maintenance hands its groups over by itself and takes none.
 	SetMaintenance(ctx context.Context, mark api.Maintenance, on bool) error
 
+	// Reload makes the node read its configuration again and returns what that has changed. A configuration with errors,
+	// or one that cannot replace the running one, changes nothing.
+	Reload(ctx context.Context) (api.ReloadOutcome, error)
+
 	// Events returns the events after the cursor (0: all that are kept), oldest first, and a channel that is closed
 	// when there may be more.
 	Events(ctx context.Context, after uint64) (api.EventPage, <-chan struct{}, error)

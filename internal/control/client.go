@@ -131,6 +131,12 @@ func (c *Client) Maintenance(ctx context.Context, req api.MaintenanceRequest) (a
 	return v, c.post(ctx, "/v1/maintenance", req, &v)
 }
 
+// Reload makes the daemon read its configuration again.
+func (c *Client) Reload(ctx context.Context) (api.ReloadOutcome, error) {
+	var v api.ReloadOutcome
+	return v, c.post(ctx, "/v1/config/reload", struct{}{}, &v)
+}
+
 func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
 	return c.exchange(ctx, http.MethodGet, path, query, nil, into)
 }

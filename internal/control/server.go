@@ -88,6 +88,7 @@ func (s *Server) handler(running context.Context) http.Handler {
 	mux.HandleFunc("POST /v1/move", s.act(running, s.move))
 	mux.HandleFunc("POST /v1/maintenance/plan", s.answer(s.planMaintenance))
 	mux.HandleFunc("POST /v1/maintenance", s.act(running, s.maintenance))
+	mux.HandleFunc("POST /v1/config/reload", s.act(running, s.reload))
 	mux.HandleFunc("/", s.answer(func(ctx context.Context, r *http.Request) (any, error) {
 		return nil, &api.Problem{Kind: api.Usage, What: "no route " + r.Method + " " + r.URL.Path,
 			Why: "hactl and the daemon may be of different versions", Next: "hactl version"}
@@ -403,6 +404,12 @@ func drainProblem(plan api.MaintenancePlan, waiting map[string]bool, timeout tim
 		}
 	}
 	return nil
+}
+
+func (s *Server) reload(ctx context.Context, _ *http.Request, _ api.Caller) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
+	defer cancel()
+	return s.Backend.Reload(ctx)
 }
 
 // events serves a page of events, or one page after the other while the caller listens.

@@ -56,6 +56,9 @@ type Configuration struct {
 	*conf.Config
 	Findings []conf.Finding // what there is to say about it; nothing that keeps it from being used
 	Socket   string         // control socket
+
+	Signals <-chan os.Signal                             // SIGHUP: reload
+	Reread  func() (*conf.Config, []conf.Finding, error) // reads the configuration again
 }
 
 // Run parses a command line, reads the configuration and calls work with it until the process is told to end. It returns
@@ -102,9 +105,14 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	keepOnHangup(ctx, log)
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGHUP)
+	defer signal.Stop(signals)
 	log.Info("started", "program", name, "version", version, "config", flags.File)
-	if err := work(ctx, Configuration{Config: c, Findings: findings, Socket: socketOf(flags, c)}, log); err != nil {
+	if err := work(ctx, Configuration{Config: c, Findings: findings, Socket: socketOf(flags, c), Signals: signals,
+		Reread: func() (*conf.Config, []conf.Finding, error) {
+			return load(flags.File, flags.ConfigID, name == "hawitness")
+		}}, log); err != nil {
 		log.Error("ended", "err", err)
 		var unusable *ConfigError
 		if errors.As(err, &unusable) {
@@ -117,23 +125,6 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 	}
 	log.Info("ended")
 	return ExitOK
-}
-
-// keepOnHangup keeps SIGHUP, which asks keepalived to reload, from ending the process.
-func keepOnHangup(ctx context.Context, log *slog.Logger) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	go func() {
-		defer signal.Stop(hangup)
-		for {
-			select {
-			case <-hangup:
-				log.Warn("this version does not reload its configuration: the running one stays; restart to change it")
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
 }
 
 func socketOf(f Flags, c *conf.Config) string {

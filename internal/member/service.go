@@ -53,6 +53,7 @@ type Service struct {
 	events  *eventlog.Log
 	report  func(context.Context) (api.NodeReport, error)
 	move    Mover
+	reload  func(context.Context) (api.ReloadOutcome, error)
 	notes   chan fsm.Command
 	quorum  bool // as last noted; the loop's
 
@@ -61,12 +62,12 @@ type Service struct {
 }
 
 // NewService makes a service and registers its methods with the cluster, so it comes before cluster.Run. report returns
-// what this node knows for itself.
+// what this node knows for itself, reload makes it read its configuration again.
 func NewService(cfg cluster.Config, c *cluster.Cluster, report func(context.Context) (api.NodeReport, error),
-	move Mover) *Service {
+	move Mover, reload func(context.Context) (api.ReloadOutcome, error)) *Service {
 	node := cfg.Node
 	s := &Service{node: node, config: cfg, cluster: c, log: cfg.Logger, events: eventlog.New(node, eventsKept), report: report, move: move,
-		notes: make(chan fsm.Command, notesKept)}
+		reload: reload, notes: make(chan fsm.Command, notesKept)}
 	c.Handle(methodReport, func(ctx context.Context, _ string, _ json.RawMessage) (any, error) { return s.report(ctx) })
 	c.Handle(methodView, func(ctx context.Context, _ string, _ json.RawMessage) (any, error) {
 		if err := c.Verify(ctx); err != nil {
@@ -181,6 +182,9 @@ func (s *Service) applied() {
 			Kind: e.Kind, Node: e.Node, Group: e.Group, Epoch: e.Epoch, Text: e.Text, Reason: e.Reason, By: e.By})
 	}
 }
+
+// Reload is part of control.Backend.
+func (s *Service) Reload(ctx context.Context) (api.ReloadOutcome, error) { return s.reload(ctx) }
 
 // Report is part of control.Backend.
 func (s *Service) Report(ctx context.Context) (api.NodeReport, error) { return s.report(ctx) }

@@ -10,7 +10,7 @@ import (
 	"github.com/hactl/had/vrrp/packet"
 )
 
-// Config is one virtual router as the wire sees it. It is not changed after Open.
+// Config is one virtual router as the wire sees it. Configure replaces that of a Speaker.
 type Config struct {
 	Name string // of the vrrp_instance, for errors and logs
 	IPv6 bool   // family of the advertisements and of Addresses

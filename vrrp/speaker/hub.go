@@ -122,7 +122,7 @@ func (h *Hub) Open(config Config, handler func(Received)) (*Speaker, error) {
 		return nil, fmt.Errorf("open virtual router %s: hub is closed", config.Name)
 	}
 	for _, other := range h.speakers {
-		if other.conflicts(&config) {
+		if other.config.conflicts(&config) {
 			return nil, fmt.Errorf("open virtual router %s: %w as %s", config.Name, ErrDuplicate, other.config.Name)
 		}
 	}
@@ -134,19 +134,34 @@ func (h *Hub) Open(config Config, handler func(Received)) (*Speaker, error) {
 	return s, nil
 }
 
-// conflicts tells whether messages for c could not be told from those for s. Unicast routers with different peers can
+// conflicts tells whether messages for c could not be told from those for other. Unicast routers with different peers can
 // share an identifier: the source tells them apart.
-func (s *Speaker) conflicts(c *Config) bool {
-	if s.config.VRID != c.VRID || s.config.Interface != c.Interface || s.config.IPv6 != c.IPv6 ||
-		s.config.group() != c.group() {
+func (c *Config) conflicts(other *Config) bool {
+	if c.VRID != other.VRID || c.Interface != other.Interface || c.IPv6 != other.IPv6 || c.group() != other.group() {
 		return false
 	}
-	for _, peer := range c.Peers {
-		if s.config.hasPeer(peer.Addr.WithZone("")) {
+	for _, peer := range other.Peers {
+		if c.hasPeer(peer.Addr.WithZone("")) {
 			return true
 		}
 	}
-	return !c.unicast()
+	return !other.unicast()
+}
+
+// Check reports everything for which a Hub could not have these virtual routers together: each that can never work, and
+// each that could not be told from an earlier one.
+func Check(configs []Config) (errs []error) {
+	for i := range configs {
+		if err := configs[i].validate(); err != nil {
+			errs = append(errs, fmt.Errorf("virtual router %s: %w", configs[i].Name, err))
+		}
+		for j := range i {
+			if configs[j].conflicts(&configs[i]) {
+				errs = append(errs, fmt.Errorf("virtual router %s: %w as %s", configs[i].Name, ErrDuplicate, configs[j].Name))
+			}
+		}
+	}
+	return errs
 }
 
 // Close closes all Speakers and waits until no handler runs. It must not be called by a handler.

@@ -93,6 +93,22 @@ func (s *Speaker) sendTo(destination netip.Addr, priority uint8) error {
 	return s.shared.Send(source, destination, s.message)
 }
 
+// Configure replaces the configuration. Counters go on, and so does the socket if it is the same; a change of Status is told
+// to the new OnStatus. The caller has checked with Check that the Speakers can be told apart once all are configured.
+func (s *Speaker) Configure(config Config) {
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before := s.config
+	h.countVirtual(s, -1)
+	s.config = config
+	if before.Options != config.Options {
+		s.options = config.Options
+	}
+	h.countVirtual(s, 1)
+	h.attachAll(before.Interface, config.Interface)
+}
+
 // Close ends the Speaker. Its announcements are cancelled. A handler that runs may go on for a moment.
 func (s *Speaker) Close() {
 	s.CancelAnnouncements()

@@ -97,10 +97,10 @@ func (m *Machine) reload(now clock.Time, e Reload) {
 		m.take(now, ev)
 	}
 	for _, i := range fresh {
-		m.vrrp(now, i, vrrp.Start{})
 		if !m.gated() || i.group.phase == away {
 			m.tellFault(now, i)
 		}
+		m.vrrp(now, i, vrrp.Start{})
 	}
 	m.releaseEarlierLives(now)
 	if e.Guard && m.gated() {

@@ -53,7 +53,7 @@ func (b *bench) retire(groups []Group, anew ...string) {
 	b.step(gone)
 }
 
-func alone(names ...string) []Group {
+func apart(names ...string) []Group {
 	var groups []Group
 	for _, n := range names {
 		groups = append(groups, Group{Name: n, Instances: []vrrp.Config{router(n, 100)}})
@@ -76,9 +76,9 @@ func active(t *testing.T, groups ...string) *bench {
 func TestAReloadThatChangesNothingSendsNothing(t *testing.T) {
 	for name, b := range map[string]*bench{"alone": active(t, "x", "y"), "with a lease": owner(t, "x")} {
 		t.Run(name, func(t *testing.T) {
-			groups := alone("x")
+			groups := apart("x")
 			if b.m.byName["y"] != nil {
-				groups = alone("x", "y")
+				groups = apart("x", "y")
 			}
 			before := b.m.State("x")
 			b.reload(false, groups)
@@ -95,7 +95,7 @@ func TestAReloadThatChangesNothingSendsNothing(t *testing.T) {
 
 func TestAnInstanceThatIsRemovedResignsAndOthersStay(t *testing.T) {
 	b := active(t, "x", "y")
-	b.reload(false, alone("y"))
+	b.reload(false, apart("y"))
 	b.mustTell("resign x, drop x, " + short(Transition{Instance: "x", Transition: vrrp.Transition{To: vrrp.Initialize}}))
 	b.mustBe("y", true)
 	if b.m.instances["x"] != nil || b.m.byName["x"] != nil {
@@ -106,7 +106,7 @@ func TestAnInstanceThatIsRemovedResignsAndOthersStay(t *testing.T) {
 
 func TestAnInstanceThatIsNewStartsAsAtTheStart(t *testing.T) {
 	b := active(t, "x")
-	b.reload(false, alone("x", "z"))
+	b.reload(false, apart("x", "z"))
 	if got := b.m.State("z").Status; got != vrrp.Backup {
 		t.Fatalf("z is %v", got)
 	}
@@ -116,7 +116,7 @@ func TestAnInstanceThatIsNewStartsAsAtTheStart(t *testing.T) {
 
 func TestANewInstanceWithAFaultDoesNotRun(t *testing.T) {
 	b := active(t, "x")
-	b.step(Reload{Groups: alone("x", "z"), Kept: map[string]string{"x": "x"},
+	b.step(Reload{Groups: apart("x", "z"), Kept: map[string]string{"x": "x"},
 		World: []Event{Fault{Instance: "z", Cause: "interface is down"}}})
 	if got := b.m.State("z").Status; got != vrrp.Fault {
 		t.Fatalf("z is %v", got)
@@ -128,7 +128,7 @@ func TestARenamedInstanceKeepsItsState(t *testing.T) {
 	b := active(t, "x")
 	b.step(Source{Instance: "x", Address: netip.MustParseAddr("10.0.0.1")})
 	before := b.m.State("x")
-	b.step(Reload{Groups: alone("new"), Kept: map[string]string{"new": "x"}})
+	b.step(Reload{Groups: apart("new"), Kept: map[string]string{"new": "x"}})
 	if b.m.State("new") != before || b.m.instances["x"] != nil {
 		t.Fatalf("state %+v, before %+v", b.m.State("new"), before)
 	}
@@ -139,7 +139,7 @@ func TestARenamedInstanceKeepsItsState(t *testing.T) {
 
 func TestAnotherRouterUnderTheSameNameBeginsAnew(t *testing.T) {
 	b := active(t, "x")
-	b.reload(false, alone("x"), "x")
+	b.reload(false, apart("x"), "x")
 	b.mustNot("take x")
 	if got := b.m.State("x").Status; got != vrrp.Backup {
 		t.Fatalf("x is %v", got)
@@ -215,7 +215,7 @@ func TestNothingNewIsVisibleBeforeTheGuardCoversIt(t *testing.T) {
 
 func TestAllMembersOfAHeldGroupMayBeReplaced(t *testing.T) {
 	b := owner(t, "x")
-	b.reload(true, alone("x"), "x")
+	b.reload(true, apart("x"), "x")
 	b.mustBe("x", true)
 	b.mustNot("release x", "claim x", "give x")
 }

@@ -153,3 +153,22 @@ type VersionInfo struct {
 	Node   string `json:"node,omitempty"`
 	Server string `json:"server,omitempty"`
 }
+
+// ReloadOutcome is what a reload of the configuration has changed.
+type ReloadOutcome struct {
+	Schema    string         `json:"schema"`
+	Node      string         `json:"node"`
+	Config    string         `json:"config"` // the file
+	Nothing   bool           `json:"nothing,omitempty"`
+	Summary   string         `json:"summary"`
+	Unchanged int            `json:"unchanged"` // instances, groups and scripts that were not touched
+	Changes   []ReloadChange `json:"changes"`
+	Findings  []string       `json:"findings"` // warnings about the new configuration
+}
+
+// ReloadChange is one named block that a reload has changed.
+type ReloadChange struct {
+	Kind   string `json:"kind"` // vrrp_instance, vrrp_sync_group, vrrp_script
+	Name   string `json:"name"`
+	Change string `json:"change"` // changed, added, removed
+}

@@ -38,6 +38,8 @@ type Problem struct {
 	What  string      `json:"what"`
 	Why   string      `json:"why,omitempty"`
 	Next  string      `json:"next,omitempty"`
+
+	Details []string `json:"details,omitempty"` // lines that belong to Why
 }
 
 // Error returns what and why in one line.

@@ -183,6 +183,9 @@ func (a *app) printProblem(p *api.Problem) {
 	if p.Why != "" {
 		fmt.Fprintf(a.env.Stderr, "  why:  %s\n", p.Why)
 	}
+	for _, line := range p.Details {
+		fmt.Fprintf(a.env.Stderr, "        %s\n", clean(line))
+	}
 	if p.Next != "" {
 		fmt.Fprintf(a.env.Stderr, "  next: %s\n", p.Next)
 	}
@@ -195,6 +198,7 @@ func ask(ctx context.Context) (context.Context, context.CancelFunc) {
 
 const (
 	askTimeout      = 10 * time.Second
+	reloadTimeout   = 40 * time.Second // the daemon gives up earlier
 	completeTimeout = 300 * time.Millisecond
 )
 

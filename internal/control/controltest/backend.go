@@ -17,6 +17,8 @@ type Backend struct {
 	Block bool
 	// Stuck makes SetMaintenance commit its mark without any group leaving the node.
 	Stuck bool
+	// Broken are the errors that a reload finds.
+	Broken []string
 
 	mu    sync.Mutex
 	state api.Gathered
@@ -149,6 +151,21 @@ func (b *Backend) SetMaintenance(ctx context.Context, mark api.Maintenance, on b
 		}
 	}
 	return nil
+}
+
+// Reload finds one instance changed, or the errors of Broken.
+func (b *Backend) Reload(context.Context) (api.ReloadOutcome, error) {
+	if len(b.Broken) > 0 {
+		return api.ReloadOutcome{}, &api.Problem{Kind: api.Refused, Check: "config-errors",
+			What: fmt.Sprintf("the configuration has errors (%d); the running one stays", len(b.Broken)), Details: b.Broken,
+			Next: "correct the file, then hactl config reload"}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls = append(b.calls, "reload")
+	return api.ReloadOutcome{Schema: api.Schema, Node: b.state.Self.Node, Config: "/etc/keepalived/keepalived.conf",
+		Summary: "1 instance changed", Unchanged: 3, Findings: []string{},
+		Changes: []api.ReloadChange{{Kind: "vrrp_instance", Name: "VI_WEB", Change: "changed"}}}, nil
 }
 
 // Events serves Log.
