@@ -74,10 +74,10 @@ func TestScripts(t *testing.T) {
 }
 
 // daemon serves a scenario on the socket of the script from here to its end, in place of any before:
-// daemon SCENARIO [block|stuck].
+// daemon SCENARIO [block|stuck|broken].
 func daemon(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: daemon SCENARIO [block|stuck]")
+		ts.Fatalf("usage: daemon SCENARIO [block|stuck|broken]")
 	}
 	scenario := controltest.Scenarios[args[0]]
 	if scenario == nil {
@@ -87,6 +87,10 @@ func daemon(ts *testscript.TestScript, neg bool, args []string) {
 	for _, a := range args[1:] {
 		backend.Block = backend.Block || a == "block"
 		backend.Stuck = backend.Stuck || a == "stuck"
+		if a == "broken" {
+			backend.Broken = []string{`/etc/keepalived/keepalived.conf:3:5: error: no word "intreface" in vrrp_instance`,
+				"/etc/keepalived/keepalived.conf:9:1: error: 300 is not in 1..255"}
+		}
 	}
 	socket := ts.Getenv("HACTL_SOCKET")
 	_ = os.Remove(socket) // of a daemon before, which goes on serving nobody
