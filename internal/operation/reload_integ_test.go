@@ -401,4 +401,3 @@ func site4(s *stage) string {
 	s.t.Fatal("no address in the configuration")
 	return ""
 }
-

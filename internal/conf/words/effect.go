@@ -170,7 +170,6 @@ var effects = map[string]struct {
 	"global_defs/state_dump_file":                     {NoEffect, noDump},
 	"global_defs/stats_dump_file":                     {NoEffect, noDump},
 	"global_defs/json_dump_file":                      {NoEffect, noDump},
-	"global_defs/fifo_write_vrrp_states_on_reload":    {NotDone, "states are written when they change"},
 
 	"global_defs/log_unknown_vrids":        {Differs, "each sender and virtual router is logged once"},
 	"global_defs/vrrp_skip_check_adv_addr": {NoEffect, noAddressCheck},
