@@ -15,13 +15,14 @@ type Area string
 const (
 	Reading   Area = "Reading the file"
 	VRRP      Area = "VRRP"
+	Releases  Area = "Where releases of keepalived differ, had is like 2.3"
 	Scripts   Area = "Scripts and notification"
 	LifeCycle Area = "Life cycle"
 	Leases    Area = "With a cluster block"
 )
 
 // Areas returns all areas in the order of the page.
-func Areas() []Area { return []Area{Reading, VRRP, Scripts, LifeCycle, Leases} }
+func Areas() []Area { return []Area{Reading, VRRP, Releases, Scripts, LifeCycle, Leases} }
 
 // Differences are the deliberate differences, by area. A difference of one word stands with its effect.
 var Differences = []Difference{
@@ -43,7 +44,7 @@ var Differences = []Difference{
 	{Reading, "takes a byte order mark for a part of the first word",
 		"skips it, with a note",
 		"editors write it"},
-	{Reading, "reads a file that includes itself without end",
+	{Reading, "reads a file that includes itself until no more files can be opened, and goes on",
 		"reports it and does not start; includes nest 64 deep, blocks too",
 		"every input has a bound"},
 	{Reading, "logs findings without a column, and with a line only in part",
@@ -58,6 +59,36 @@ var Differences = []Difference{
 	{VRRP, "removes a route or rule that two instances have when the first of them leaves MASTER, and lets the other follow",
 		"keeps it until the last of them leaves",
 		"the second one still needs it"},
+	{VRRP, "repeats the announcements of its addresses after garp_lower_prio_delay for each advert of a lower priority",
+		"repeats them once, after the last such advert",
+		"a rival that goes on should not multiply them"},
+	{VRRP, "sends one announcement of each address when more have to wait for vrrp_garp_interval or vrrp_gna_interval",
+		"sends all that were asked for, one after the other",
+		"the number that is configured is meant"},
+	{VRRP, "leaves an address that is on the interface already as it is",
+		"gives it the options of the file",
+		"the address should be what the file says, whoever was there first"},
+	{VRRP, "does not announce its addresses when the link of the interface comes back to a router that stayed MASTER",
+		"announces them",
+		"a switch may have forgotten where they are"},
+	{Releases, "up to 2.2 waits for the whole down timer at the start with state MASTER and a priority below 255",
+		"waits for one interval and the skew time",
+		"as 2.3"},
+	{Releases, "up to 2.2 drops an advertisement with another list of addresses",
+		"counts it, says so, and accepts it",
+		"as 2.3: two routers that disagree about an address must not both be MASTER"},
+	{Releases, "up to 2.2 sends the first refresh after garp_master_refresh",
+		"sends it after garp_master_delay and garp_master_refresh",
+		"as 2.3"},
+	{Releases, "up to 2.2 takes an address that is there twice in an instance twice",
+		"ignores the second, with a warning",
+		"as 2.3"},
+	{Releases, "up to 2.2 leaves an address with a peer behind, and does not report a sync group of which a member has lost an address",
+		"removes it, and reports it",
+		"as 2.3"},
+	{Releases, "up to 2.2 lets two owners (priority 255) of one virtual router go on until one yields to the higher address",
+		"lets one of them go down to 254 until the other is gone",
+		"as 2.3"},
 	{Scripts, "counts a tracked script that is found but cannot be executed as successful",
 		"counts it as failed",
 		"a check that does not run has not succeeded"},
