@@ -101,10 +101,15 @@ func TestTimes(t *testing.T) {
 		{name: "somebody else's address is added by hand", faults: []Fault{{Kind: StrayAddr, On: Other}}},
 		{name: "all are restarted", faults: []Fault{{Kind: KillAll, For: 100 * time.Millisecond}}, moves: 1, dark: 8 * time.Second},
 	}
+	phases := uint64(25)
+	if testing.Short() {
+		phases = 2
+	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			worst := Stats{}
-			for seed := range uint64(25) {
+			for seed := range phases {
 				phase := newRandom(seed, 7)
 				at := 20*time.Second + phase.span(0, 3*time.Second)
 				plan := []Fault{}

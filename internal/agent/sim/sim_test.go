@@ -3,6 +3,7 @@ package sim
 import (
 	"flag"
 	"fmt"
+	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -19,6 +20,15 @@ var (
 )
 
 const span = 300 * time.Second
+
+// TestMain makes short runs short: the race detector finds nothing in what one goroutine does.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		*flagHours, *flagDuels = min(*flagHours, 0.05), min(*flagDuels, 10)
+	}
+	os.Exit(m.Run())
+}
 
 func configured(seed uint64) Config {
 	return Config{Seed: seed, Span: span, Voters: *flagVoters, Groups: *flagGroups, Adversarial: *flagAdversarial,
