@@ -3,16 +3,24 @@ package address
 import (
 	"errors"
 	"fmt"
+	"net"
+	"sync"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/hactl/had/internal/linux/rtnl"
+	"github.com/hactl/had/internal/linux/sysctl"
 )
 
 // Manager changes and lists addresses in one network namespace. Its methods may be called by any goroutine; requests go
 // to the kernel one by one.
-type Manager struct{ conn *rtnl.Conn }
+type Manager struct {
+	conn *rtnl.Conn
+
+	mu       sync.Mutex
+	promoted map[int]bool // interfaces, by index, on which a first address takes no others with it
+}
 
 // New returns a Manager for the network namespace of the calling thread.
 func New() (*Manager, error) {
@@ -20,7 +28,7 @@ func New() (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{conn}, nil
+	return &Manager{conn: conn, promoted: map[int]bool{}}, nil
 }
 
 // Close ends the use of the Manager.
@@ -28,7 +36,16 @@ func (m *Manager) Close() { m.conn.Close() }
 
 // Put adds the address or, if the interface has it, refreshes it: from now on it has these lifetimes. An address that
 // somebody else added is adopted.
+//
+// A first IPv4 address of a prefix takes the others of that prefix with it when it goes, unless the interface promotes secondary
+// addresses. Where the machine's own address was gone for a moment, that would be the virtual one, and the machine's
+// own would be lost with it, even when nobody is left to remove it. So an address with a limit makes its interface promote.
 func (m *Manager) Put(a Address, life Lifetime) error {
+	if a.Prefix.Addr().Is4() && life.Valid != Forever {
+		if err := m.promote(a.Index); err != nil {
+			return fmt.Errorf("put address %v: %w", a, err)
+		}
+	}
 	req, err := requestNew(a, life)
 	if err == nil {
 		err = m.conn.Do(req)
@@ -36,6 +53,28 @@ func (m *Manager) Put(a Address, life Lifetime) error {
 	if err != nil {
 		return fmt.Errorf("put address %v: %w", a, hint(err))
 	}
+	return nil
+}
+
+// promote sets promote_secondaries of an interface, once. A /proc/sys that cannot be written leaves the interface as it is.
+func (m *Manager) promote(index int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.promoted[index] {
+		return nil
+	}
+	iface, err := net.InterfaceByIndex(index)
+	if err != nil {
+		return nil // the request fails by itself
+	}
+	parameter := sysctl.IPv4(iface.Name, "promote_secondaries")
+	if value, err := parameter.GetInt(); err != nil || value != 1 {
+		err := parameter.SetInt(1)
+		if err != nil && !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.EACCES) && !errors.Is(err, sysctl.ErrNotExist) {
+			return err
+		}
+	}
+	m.promoted[index] = true
 	return nil
 }
 

@@ -239,6 +239,30 @@ func TestVirtualAddressInTheInterfacesPrefix(t *testing.T) {
 	}
 }
 
+// Where the machine's own address comes back after the virtual one, as after a flush, it is the secondary one. It stays.
+func TestTheMachinesOwnAddressOutlivesAVirtualOneThatWasThereBefore(t *testing.T) {
+	own := netip.MustParsePrefix("192.0.2.1/24")
+	for name, end := range map[string]func(*fixture, address.Address){
+		"removed": func(f *fixture, a address.Address) { nettest.Check(f.t, f.Remove(a)) },
+		"expired": func(*fixture, address.Address) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := setup(t)
+			a := f.virtual("192.0.2.10/24")
+			nettest.Check(t, f.Put(a, address.Lifetime{Valid: 1}))
+			nettest.AddAddress(t, f.name, own.String())
+			if got, ok := f.find(own); !ok || got.Flags&unix.IFA_F_SECONDARY == 0 {
+				t.Fatalf("address %+v, %v, want a secondary one", got, ok)
+			}
+			end(f, a)
+			nettest.Eventually(t, "the virtual address is gone", func() bool { _, there := f.find(a.Prefix); return !there })
+			if _, ok := f.find(own); !ok {
+				t.Error("the machine's own address went with it")
+			}
+		})
+	}
+}
+
 func TestErrorsOfPut(t *testing.T) {
 	f := setup(t)
 	absent := f.virtual("192.0.2.10/32")
