@@ -234,9 +234,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer stop()
 	a.work = work
 	if err := a.prepare(ctx, work); err != nil {
-		if ctx.Err() != nil {
-			return nil // asked to end before anything was held
-		}
 		return err
 	}
 	defer a.manager.Close()
@@ -263,7 +260,7 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // prepare opens the doors to the kernel, shuts the guard, removes what earlier lives left behind, and only then makes the
-// machine.
+// machine. It is not cut short when the process is asked to end: halfway, rules and addresses would stay behind.
 func (a *Agent) prepare(ctx, work context.Context) error {
 	var err error
 	if a.manager, err = address.New(); err != nil {
@@ -297,7 +294,7 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 	}
 	a.unwatched = make(chan error, 1)
 	go func() { a.unwatched <- monitor.Run(work, func(ev link.Event) { a.post(work, ev) }) }()
-	if err := a.learnLinks(ctx); err != nil {
+	if err := a.learnLinks(); err != nil {
 		return err
 	}
 	if err := a.watchForwarding(); err != nil {
@@ -335,11 +332,9 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 }
 
 // learnLinks takes in the interfaces and addresses that there are. Everything else is looked at once the machine is made.
-func (a *Agent) learnLinks(ctx context.Context) error {
+func (a *Agent) learnLinks() error {
 	for !a.synced {
 		select {
-		case <-ctx.Done():
-			return ctx.Err()
 		case err := <-a.unwatched:
 			return fmt.Errorf("watch interfaces: %w", err)
 		case ev := <-a.inbox:
@@ -360,7 +355,7 @@ func (a *Agent) awaitCarriers(ctx context.Context) error {
 	for !a.carriersWork() {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil // the loop hands over what there is
 		case <-patience:
 			return nil
 		case err := <-a.unwatched:
