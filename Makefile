@@ -11,7 +11,7 @@ SIM_TESTS      := TestNeverTwoOwners|TestDuels|TestCanariesAreCaught
 FUZZ_TIME      ?= 5s
 FUZZ_TIME_LONG ?= 10m
 
-.PHONY: all build demo test unit race lint fuzz fuzz-short sim sim-short integ vm interop tools man compat clean
+.PHONY: all build demo test unit race lint fuzz fuzz-short sim sim-short integ vm interop bench tools man compat clean
 
 all: build
 
@@ -22,8 +22,10 @@ build:
 demo: build
 	bin/hactl demo
 
-# Everything that proves the project, the short slice of each long proof included.
-test: tools build lint unit race fuzz-short sim-short integ interop
+# Everything that proves the project, the short slice of each long proof included. What a test needs is there, so that a test
+# which cannot run fails.
+test: export HAD_NO_SKIP = 1
+test: tools build lint unit race fuzz-short sim-short integ vm interop
 
 # Debian packages that the tests run against, and nothing else.
 tools:
@@ -61,15 +63,25 @@ sim-short:
 	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 30m -v -sim.hours=$(SIM_HOURS) -sim.duels=3000 -sim.canaries=most
 	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 30m -v -sim.hours=5 -sim.adversarial
 
-# Real daemons in network namespaces, with an outside observer. Needs root; what needs stock keepalived, or a kernel in qemu,
-# needs `make tools`.
+# Real daemons in network namespaces, with an outside observer. Needs root; what needs stock keepalived needs `make tools`.
+# The figures that the tests have to show come at the end.
 INTEG_PACKAGES = $(sort $(dir $(shell find . -name '*_integ_test.go')))
+IN_VM          = ^(TestVM|TestSetWallClock)$$
+REPORT         = $(CURDIR)/build/report
 integ: build
-	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -p 1 -timeout 30m -skip WallClock $(INTEG_PACKAGES)
+	@mkdir -p build && rm -f $(REPORT)
+	@HAD_BIN=$(CURDIR)/bin HAD_REPORT=$(REPORT) go test -tags integ -count=1 -p 1 -timeout 30m -skip '$(IN_VM)' $(INTEG_PACKAGES); \
+	code=$$?; cat $(REPORT); exit $$code
 
-# What may not be done to this machine: steps of the wall clock, in a virtual machine (qemu without acceleration is slow).
+# What may not be done to this machine, as steps of the wall clock, and what takes another kernel: in a virtual machine. Needs
+# `make tools`; qemu without acceleration is slow.
 vm: build
-	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -timeout 30m -v -run WallClock ./internal/integ
+	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -timeout 30m -v -run '$(IN_VM)' ./internal/integ
+
+# How long elections of the log's leader take with and without what shortens them, and what the guard costs.
+bench:
+	go test -run '^$$' -bench . -benchtime 30x ./cluster
+	go test -tags integ -run '^$$' -bench . ./fencing/guard
 
 # Stock keepalived and FRR as strangers on the same LAN. Needs root and `make tools`.
 interop: build

@@ -14,17 +14,19 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/hactl/had/internal/lab/need"
 )
 
 // image mounts a small ext4 file system of its own and returns where.
 func image(t *testing.T) string {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("mounting a file system takes root")
+		need.Skip(t, "mounting a file system takes root")
 	}
 	for _, program := range []string{"mkfs.ext4", "mount", "fsfreeze"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skip(err)
+			need.Skip(t, "%v", err)
 		}
 	}
 	dir := t.TempDir()
@@ -34,7 +36,7 @@ func image(t *testing.T) string {
 	must(t, os.Truncate(file, 24<<20))
 	run(t, "mkfs.ext4", "-q", "-F", file)
 	if out, err := exec.Command("mount", "-o", "loop", file, mount).CombinedOutput(); err != nil {
-		t.Skipf("no loop mount here: %v: %s", err, out)
+		need.Skip(t, "no loop mount here: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
 		_ = exec.Command("fsfreeze", "-u", mount).Run()

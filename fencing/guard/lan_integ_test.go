@@ -20,6 +20,7 @@ import (
 	"github.com/hactl/had/fencing"
 	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/internal/clock/leaseclock"
+	"github.com/hactl/had/internal/lab/need"
 )
 
 // The test LAN: a guarded machine and a prober, each in a namespace of its own, joined by a veth pair.
@@ -63,7 +64,7 @@ func testClock(t testing.TB) func() clock.Time {
 func newNamespace(t testing.TB) netns.NsHandle {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("needs root to make network namespaces")
+		need.Skip(t, "needs root to make network namespaces")
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

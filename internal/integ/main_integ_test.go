@@ -3,7 +3,6 @@
 package integ
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,7 +10,9 @@ import (
 	"testing"
 
 	"github.com/hactl/had/internal/lab"
+	"github.com/hactl/had/internal/lab/need"
 	"github.com/hactl/had/internal/lab/observer"
+	"github.com/hactl/had/internal/lab/report"
 	"github.com/hactl/had/internal/lab/site"
 )
 
@@ -36,16 +37,23 @@ func run(m *testing.M) int {
 		defer os.RemoveAll(dir)
 		os.Setenv(binVar, dir)
 	}
-	if os.Getenv(allVar) != "" && !guest() {
-		code, err := boot(context.Background(), os.Stdout, os.Args[1:]...)
-		if err != nil {
+	return lab.Main(func() int {
+		code := m.Run()
+		if err := figures.Show(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		return code
-	}
-	return lab.Main(m.Run)
+	})
 }
+
+// figures are shown at the end.
+var (
+	figures       = report.Report{Title: "internal/integ"}
+	interruptions = figures.Table("What a client saw (ARP/ND and ping each millisecond), beside stock keepalived on the same LAN:",
+		"FAULT", "HAD: OUT", "TWO OWNERS", "OUT AT MOST", "STOCK: OUT", "TWO OWNERS")
+	spreads = figures.Table("Interruptions of repeated events:", "EVENT", "FIGURES")
+)
 
 // build builds the programs under test.
 func build() (dir string, err error) {
@@ -67,12 +75,12 @@ func programs() site.Programs {
 	return site.Programs{Had: filepath.Join(dir, "had"), Hawitness: filepath.Join(dir, "hawitness"), Hactl: filepath.Join(dir, "hactl")}
 }
 
-// keepalived returns the path of stock keepalived, or skips the test.
+// keepalived returns the path of stock keepalived; without it the test is skipped.
 func keepalived(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("keepalived")
 	if err != nil {
-		t.Skip("stock keepalived is not installed")
+		need.Skip(t, "stock keepalived is not installed")
 	}
 	return path
 }

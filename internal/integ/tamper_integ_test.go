@@ -13,61 +13,106 @@ import (
 )
 
 // repaired is the time in which what somebody else removes is to be back.
-func repaired(*scene) time.Duration { return 200 * time.Millisecond }
+func repaired(*scene) time.Duration { return 100 * time.Millisecond }
 
-// cidr returns the virtual address as had configures it.
-func cidr() netip.Prefix { return netip.PrefixFrom(site.VIP4, site.Subnet4.Bits()) }
-
-// takeAway removes the address from the standby if it is still there, so that a failed trial does not spoil the next one.
-func takeAway(s *scene) error {
-	has, err := s.other.Host.HasAddr(site.VIP4)
-	if err != nil || !has {
-		return err
+// cidr returns a virtual address as had configures it.
+func cidr(vip netip.Addr) netip.Prefix {
+	if vip.Is4() {
+		return netip.PrefixFrom(vip, site.Subnet4.Bits())
 	}
-	return s.other.Host.RemoveAddr(cidr())
+	return netip.PrefixFrom(vip, site.Subnet6.Bits())
 }
 
-// gone checks that the standby does not have the address.
+// onAll does something with each virtual address.
+func (s *scene) onAll(do func(netip.Prefix) error) error {
+	var errs []error
+	for _, vip := range s.VIPs {
+		errs = append(errs, do(cidr(vip)))
+	}
+	return errors.Join(errs...)
+}
+
+// takeAway removes the addresses from the standby if they are still there, so that a failed trial does not spoil the next one.
+func takeAway(s *scene) error {
+	return s.onAll(func(vip netip.Prefix) error {
+		has, err := s.other.Host.HasAddr(vip.Addr())
+		if err != nil || !has {
+			return err
+		}
+		return s.other.Host.RemoveAddr(vip)
+	})
+}
+
+// gone checks that the standby does not have the addresses.
 func gone(t *testing.T, s *scene) {
 	t.Helper()
-	if has, err := s.other.Host.HasAddr(site.VIP4); err != nil || has {
-		t.Errorf("%s is still on %s (%v)", site.VIP4, s.other.Name, err)
+	for _, vip := range s.VIPs {
+		if has, err := s.other.Host.HasAddr(vip); err != nil || has {
+			t.Errorf("%s is still on %s (%v)", vip, s.other.Name, err)
+		}
 	}
 }
 
-// What other programs and careless people do to addresses and rules behind the daemon's back.
+// Rules that another program removes. Where tables can belong to a process the kernel refuses to.
+var (
+	flushOwner = trial{
+		name: "the owner's rule set is flushed", expect: stays, bound: repaired, hold: 2 * time.Second,
+		make: func(s *scene) error { return s.owner.Host.FlushRuleset() },
+	}
+	flushStandby = trial{
+		name: "the standby's rule set is flushed and the addresses added to it", expect: stays, bound: repaired, hold: 2 * time.Second,
+		make: func(s *scene) error {
+			if err := s.other.Host.FlushRuleset(); err != nil {
+				return err
+			}
+			time.Sleep(repaired(s)) // the guard is back by then
+			return s.onAll(s.other.Host.AddAddr)
+		},
+		during: gone, heal: takeAway,
+	}
+	flushAndFreezeOwner = trial{
+		name: "the owner's rule set is flushed and the owner frozen a second later", expect: moves, bound: withinDownInterval, hold: time.Second,
+		make: func(s *scene) error {
+			if err := s.owner.Host.FlushRuleset(); err != nil {
+				return err
+			}
+			time.Sleep(time.Second)
+			return s.Freeze(s.owner)
+		},
+		heal: func(s *scene) error { return s.Thaw(s.owner) },
+	}
+)
+
+// What other programs and careless people do to addresses and rules behind the daemon's back, to several addresses of both families.
 func TestTampering(t *testing.T) {
-	s := newSite(t, nil)
+	second := netip.MustParseAddr("10.77.0.101")
+	s := newSite(t, func(p *site.Plan) { p.VIPs = []netip.Addr{site.VIP4, second, site.VIP6} })
 	for _, tr := range []trial{
 		{
-			name: "the address is removed from the owner", expect: stays, bound: repaired, hold: time.Second,
-			make: func(s *scene) error { return s.owner.Host.RemoveAddr(cidr()) },
+			name: "one address is removed from the owner", expect: stays, bound: repaired, hold: time.Second,
+			make: func(s *scene) error { return s.owner.Host.RemoveAddr(cidr(second)) },
 		},
 		{
-			name: "the address is added to the standby", expect: stays, bound: withoutLoss, hold: 3 * time.Second,
-			make:   func(s *scene) error { return s.other.Host.AddAddr(cidr()) },
+			name: "all virtual addresses are removed from the owner", expect: stays, bound: repaired, hold: time.Second,
+			make: func(s *scene) error { return s.onAll(s.owner.Host.RemoveAddr) },
+		},
+		{
+			// As systemd-networkd does when it restarts: the owner's own addresses go and come back. The group is given up, because
+			// for a moment there is no address to speak from, or its addresses are back at once.
+			name: "the owner's interface is flushed and its own addresses are put back", expect: whatever, bound: withinHandover, hold: 2 * time.Second,
+			make: func(s *scene) error { return errors.Join(s.owner.Host.FlushAddrs(), s.owner.Host.RestoreAddrs()) },
+		},
+		{
+			name: "the owner's interface is flushed for good: it gives up", expect: moves, bound: withinLeaseToo, hold: time.Second,
+			make: func(s *scene) error { return s.owner.Host.FlushAddrs() },
+			heal: func(s *scene) error { return s.owner.Host.RestoreAddrs() },
+		},
+		{
+			name: "the addresses are added to the standby", expect: stays, bound: withoutLoss, hold: 3 * time.Second,
+			make:   func(s *scene) error { return s.onAll(s.other.Host.AddAddr) },
 			during: gone, heal: takeAway,
 		},
-		{
-			name: "the owner's rule set is flushed", expect: stays, bound: repaired, hold: 2 * time.Second,
-			make: func(s *scene) error { return s.owner.Host.FlushRuleset() },
-		},
-		{
-			name: "the standby's rule set is flushed and the address added to it", expect: stays, bound: withoutLoss, hold: 2 * time.Second,
-			make:   func(s *scene) error { return errors.Join(s.other.Host.FlushRuleset(), s.other.Host.AddAddr(cidr())) },
-			during: gone, heal: takeAway,
-		},
-		{
-			name: "the owner's rule set is flushed and the owner frozen a second later", expect: moves, bound: withinDownInterval, hold: time.Second,
-			make: func(s *scene) error {
-				if err := s.owner.Host.FlushRuleset(); err != nil {
-					return err
-				}
-				time.Sleep(time.Second)
-				return s.Freeze(s.owner)
-			},
-			heal: func(s *scene) error { return s.Thaw(s.owner) },
-		},
+		flushOwner, flushStandby, flushAndFreezeOwner,
 	} {
 		play(t, s, tr)
 	}
@@ -80,7 +125,7 @@ func TestLeftoversOfAnEarlierLife(t *testing.T) {
 		name: "the standby is killed, gets the address, and starts again", expect: stays, bound: withoutLoss, hold: 3 * time.Second,
 		make: func(s *scene) error {
 			// The guard of the killed daemon is still in its kernel, shut.
-			return errors.Join(s.Kill(s.other), s.other.Host.AddAddr(cidr()))
+			return errors.Join(s.Kill(s.other), s.other.Host.AddAddr(cidr(site.VIP4)))
 		},
 		heal: func(s *scene) error { return s.Start(s.other) },
 		during: func(t *testing.T, s *scene) {

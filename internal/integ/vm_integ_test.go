@@ -23,15 +23,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hactl/had/internal/lab"
+	"github.com/hactl/had/internal/lab/need"
 )
 
-// Some tests may not run on the machine itself, because they set its clock. They run in a virtual machine: Debian's kernel,
-// and an initial file system that consists of this test program as init, the programs under test and a few modules. With
-// allVar set all tests do: how busy the machine is does not show there, and the kernel is another one.
+// Some tests may not run on the machine itself, because they set its clock or take another kernel. They run in a virtual machine:
+// Debian's kernel, and an initial file system that consists of this test program as init, the programs under test, the tests
+// of the guard and a few modules. How busy the machine is does not show there.
 
 const (
-	// allVar runs everything inside the virtual machine, except what needs stock keepalived.
-	allVar = "HAD_VM_ALL"
 	// kernelVar names the directory of an unpacked kernel package (boot/vmlinuz-*, lib/modules/*); default: kernelDir.
 	kernelVar = "HAD_VM_KERNEL"
 	kernelDir = "../../build/kernel"
@@ -57,10 +56,10 @@ func inVM(t *testing.T) (outside bool) {
 		return false
 	}
 	if _, err := exec.LookPath(emulator); err != nil {
-		t.Skipf("%s is not installed", emulator)
+		need.Skip(t, "%s is not installed", emulator)
 	}
 	if _, err := kernelImage(); err != nil {
-		t.Skip(err)
+		need.Skip(t, "%v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), vmLimit)
 	defer cancel()
@@ -175,6 +174,20 @@ func guestTests() (code int, err error) {
 	return 0, nil
 }
 
+// guardTests is the test program of package fencing/guard.
+const guardTests = "guard.test"
+
+// buildGuardTests builds it.
+func buildGuardTests(dir string) (path string, err error) {
+	path = filepath.Join(dir, guardTests)
+	cmd := exec.Command("go", "test", "-c", "-tags", "integ", "-o", path, "github.com/hactl/had/fencing/guard")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the tests of the guard: %w: %s", err, out)
+	}
+	return path, nil
+}
+
 // isGuestInit says whether this process is the virtual machine's init, and not the first process of a PID namespace.
 func isGuestInit() bool { return os.Getpid() == 1 && !lab.Inside() && os.Args[0] == "/init" }
 
@@ -189,8 +202,17 @@ func writeInitrd(to io.Writer, kernel string) error {
 		c.add(dir, 0o40755, nil)
 	}
 	programs := programs()
+	temp, err := os.MkdirTemp("", "had-guard-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	guard, err := buildGuardTests(temp)
+	if err != nil {
+		return err
+	}
 	for name, file := range map[string]string{"init": self, "bin/had": programs.Had, "bin/hawitness": programs.Hawitness,
-		"bin/hactl": programs.Hactl} {
+		"bin/hactl": programs.Hactl, "bin/" + guardTests: guard} {
 		data, err := static(file)
 		if err != nil {
 			return err

@@ -88,14 +88,8 @@ func (h *Host) build() error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", Interface, err)
 	}
-	for _, prefix := range h.addrs {
-		addr := &netlink.Addr{Flags: unix.IFA_F_NODAD, IPNet: &net.IPNet{
-			IP:   prefix.Addr().AsSlice(),
-			Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen()),
-		}}
-		if err := nl.AddrAdd(eth, addr); err != nil {
-			return fmt.Errorf("add address %s to %s: %w", prefix, Interface, err)
-		}
+	if err := h.RestoreAddrs(); err != nil {
+		return err
 	}
 	if err := nl.LinkSetUp(eth); err != nil {
 		return fmt.Errorf("set %s up: %w", Interface, err)
@@ -188,6 +182,39 @@ func (h *Host) changeAddr(verb string, prefix netip.Prefix, change func(netlink.
 	}
 	if err := change(eth, addr); err != nil {
 		return fmt.Errorf("%s address %s on %s: %w", verb, prefix, h.name, err)
+	}
+	return nil
+}
+
+// FlushAddrs removes all addresses from the host's interface, as `ip addr flush` does, the host's own too, but for the link-local one
+// of IPv6, which no kernel makes a second time.
+func (h *Host) FlushAddrs() error {
+	eth, err := h.nl.LinkByName(Interface)
+	if err != nil {
+		return fmt.Errorf("find %s on %s: %w", Interface, h.name, err)
+	}
+	list, err := h.nl.AddrList(eth, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("list addresses of %s: %w", h.name, err)
+	}
+	for _, addr := range list {
+		if addr.IP.IsLinkLocalUnicast() {
+			continue
+		}
+		// With a first address of a subnet the kernel may remove the others of it.
+		if err := h.nl.AddrDel(eth, &addr); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("remove address %s from %s: %w", addr.IPNet, h.name, err)
+		}
+	}
+	return nil
+}
+
+// RestoreAddrs gives the host's interface the host's own addresses.
+func (h *Host) RestoreAddrs() error {
+	for _, prefix := range h.addrs {
+		if err := h.AddAddr(prefix); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/hactl/had/internal/lab"
+	"github.com/hactl/had/internal/lab/need"
 )
 
 // This test program also plays the programs that run on the hosts, under these names.
@@ -405,7 +406,7 @@ func TestAnUnprivilegedUserBuildsALab(t *testing.T) {
 	cmd.Dir = "/"
 	out, err := cmd.CombinedOutput()
 	if err != nil && strings.Contains(string(out), lab.ErrPrivilege.Error()) {
-		t.Skipf("this kernel does not let users make namespaces: %s", out)
+		need.Skip(t, "this kernel does not let users make namespaces: %s", out)
 	}
 	if err != nil {
 		t.Errorf("%v: %s", err, out)

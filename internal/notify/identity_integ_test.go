@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hactl/had/internal/lab/need"
 )
 
 // nobody is the number of the user and group nobody; any number without rights would do.
@@ -14,7 +16,7 @@ const nobody = 65534
 
 func TestAScriptRunsAsTheUserAndGroupsConfiguredForIt(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root to change the user of a process")
+		need.Skip(t, "needs root to change the user of a process")
 	}
 	dir, err := os.MkdirTemp("", "notify")
 	if err != nil {
@@ -43,7 +45,7 @@ func TestAScriptRunsAsTheUserAndGroupsConfiguredForIt(t *testing.T) {
 
 func TestAScriptIsResolvedWithTheRightsOfItsUser(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root to make a file that others may not reach")
+		need.Skip(t, "needs root to make a file that others may not reach")
 	}
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o700); err != nil {
@@ -63,7 +65,7 @@ func TestAScriptIsResolvedWithTheRightsOfItsUser(t *testing.T) {
 
 func TestAPipeGetsItsOwner(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root to give a file away")
+		need.Skip(t, "needs root to give a file away")
 	}
 	fifo, err := OpenFIFO(filepath.Join(t.TempDir(), "fifo"), &Identity{UID: nobody, GID: nobody})
 	if err != nil {

@@ -18,7 +18,6 @@ func TestDamagedOrLostData(t *testing.T) {
 	s := newStage(t, nil)
 	owner, n := s.awaitWhole()
 	w := s.Witness()
-	watched := s.watch()
 	edit := func(change func(data []byte) []byte) func(*stage, *site.Node) {
 		return func(s *stage, n *site.Node) {
 			path := filepath.Join(n.Data(), "raft.db")
@@ -46,7 +45,7 @@ func TestDamagedOrLostData(t *testing.T) {
 			"raft.db is missing", true},
 		{"the data directory is gone", n, func(s *stage, n *site.Node) { s.must(os.RemoveAll(n.Data())) }, "", false},
 	} {
-		s.run(damage.name, func(s *stage) {
+		s.undisturbed(damage.name, owner, func(s *stage) {
 			n := damage.node
 			before := s.memberID(owner, n)
 			s.must(s.Terminate(n))
@@ -65,13 +64,15 @@ func TestDamagedOrLostData(t *testing.T) {
 			}
 		})
 	}
-	watched.kept(owner)
-
-	// What came back is good for something: it takes over.
-	watched = s.watch()
-	s.must(s.Kill(owner))
-	s.awaitOwner(n, recoverLimit)
-	watched.moved(owner, n, s.takeoverBound(n)+siteElection)
+	s.run("what came back is good for something: it takes over", func(s *stage) {
+		owner, other := s.awaitWhole()
+		watched := s.watch()
+		s.must(s.Kill(owner))
+		s.awaitOwner(other, recoverLimit)
+		watched.moved(owner, other, s.takeoverBound(other)+siteElection)
+		s.must(s.Start(owner))
+		s.awaitWhole()
+	})
 }
 
 // siteElection is the time for an election of the log's leader, which may have been on the lost node.

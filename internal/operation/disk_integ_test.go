@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -142,8 +143,20 @@ func (d *disk) free() {
 	}
 }
 
-// diskSamples is how often the status is asked while a disk is full.
-const diskSamples = 20
+const (
+	// diskSamples is how often the status is asked while a disk is full.
+	diskSamples = 20
+	// mostCommits is how many entries at most fit on a full disk: raft.db may have free pages.
+	mostCommits = 100
+)
+
+// saysDisk tells whether a node's status has a finding about the disk of another.
+func (s *stage) saysDisk(asked, of *site.Node) bool {
+	s.t.Helper()
+	status, err := s.Status(s.ctx, asked)
+	s.must(err)
+	return slices.ContainsFunc(status.Findings, func(f api.Finding) bool { return f.Code == "disk" && f.Node == of.Name })
+}
 
 const (
 	fiFreeze = 0xc0045877 // FIFREEZE, _IOWR('X', 119, int)
@@ -216,7 +229,11 @@ func (s *stage) commit(asked, marked *site.Node, on bool) time.Duration {
 	s.t.Helper()
 	began := time.Now()
 	verb := map[bool]string{true: "on", false: "off"}[on]
-	s.hactl(asked, api.ExitOK, "maintenance", verb, marked.Name, "--yes", "--timeout", "30s")
+	args := []string{"maintenance", verb, marked.Name, "--yes", "--timeout", "30s"}
+	if on {
+		args = append(args, "--reason", strings.Repeat("because it is large ", 150)) // a page of raft.db
+	}
+	s.hactl(asked, api.ExitOK, args...)
 	return time.Since(began)
 }
 
@@ -256,10 +273,11 @@ func TestFullDisks(t *testing.T) {
 			disks[full].fill()
 			// Some entries still fit. Each is committed, by the others if need be.
 			var slowest time.Duration
-			for i := range 8 {
-				slowest = max(slowest, s.commit(owner, other, i%2 == 0))
+			commits := 0
+			for ; commits < mostCommits && (commits < 8 || !s.saysDisk(other, full)); commits += 2 {
+				slowest = max(slowest, s.commit(owner, other, true), s.commit(owner, other, false))
 			}
-			s.t.Logf("the slowest of the commits took %s", slowest)
+			s.t.Logf("the slowest of %d commits took %s", commits, slowest)
 			s.awaitFinding(other, "disk", "no space left on device")
 			s.eventually(sayLimit, func() error {
 				out, err := s.Hactl(s.ctx, owner, "cluster", "status")
@@ -270,9 +288,7 @@ func TestFullDisks(t *testing.T) {
 			})
 			said := 0
 			for range diskSamples {
-				status, err := s.Status(s.ctx, other)
-				s.must(err)
-				if slices.ContainsFunc(status.Findings, func(f api.Finding) bool { return f.Code == "disk" && f.Node == full.Name }) {
+				if s.saysDisk(other, full) {
 					said++
 				}
 				time.Sleep(100 * time.Millisecond)
@@ -371,6 +387,71 @@ func TestFrozenDisks(t *testing.T) {
 			s.must(s.AwaitHealthy(s.ctx, recoverLimit))
 		})
 	}
+}
+
+// While every disk is slow (each write may wait for two seconds, on all nodes) an election of the log's leader and a restart of the
+// witness cost the owner nothing: its address answers every probe.
+func TestSlowDisks(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, nil)
+	disks := s.giveDisks()
+	s.must(s.StartAll())
+	s.run("an election and a restart of the witness", func(s *stage) {
+		leader, owner, _ := s.leaderAndOwner(false)
+		watched := s.watch()
+		stop := s.slow(disks)
+		s.must(s.Kill(leader))
+		next := s.leader(owner, leader)
+		s.must(s.Start(leader))
+		s.awaitAnswer(leader)
+		s.must(s.Terminate(s.Witness()))
+		s.must(s.Start(s.Witness()))
+		s.awaitAnswer(s.Witness())
+		s.must(s.AwaitHealthy(s.ctx, recoverLimit))
+		s.t.Logf("%s led after %s, and %s owned the group", next.Name, leader.Name, owner.Name)
+		s.must(stop())
+		watched.kept(owner)
+	})
+}
+
+const (
+	slowSpan = 2 * time.Second        // for which the disks stand still, again and again
+	fastSpan = 100 * time.Millisecond // in between
+)
+
+// slow makes the disks slow until the function returned is called.
+func (s *stage) slow(disks map[*site.Node]*disk) (stop func() error) {
+	ending, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var err error
+		for running := true; running && err == nil; {
+			for _, d := range disks {
+				err = errors.Join(err, d.control(fiFreeze))
+			}
+			select {
+			case <-ending:
+				running = false
+			case <-time.After(slowSpan):
+			}
+			for _, d := range disks {
+				err = errors.Join(err, d.control(fiThaw))
+			}
+			time.Sleep(fastSpan)
+		}
+		ended <- err
+	}()
+	end := sync.OnceValue(func() error { close(ending); return <-ended })
+	s.t.Cleanup(func() { _ = end() })
+	return end
+}
+
+// awaitAnswer waits until a node that was started answers.
+func (s *stage) awaitAnswer(n *site.Node) {
+	s.t.Helper()
+	s.eventually(recoverLimit, func() error {
+		_, err := s.Status(s.ctx, n)
+		return err
+	})
 }
 
 // giveUpLimit is how long a leader may stay the leader that cannot write: the limit of a stall, a heartbeat timeout and its

@@ -22,7 +22,6 @@ func TestCommands(t *testing.T) {
 	owner, other := s.awaitWhole()
 	w := s.Witness()
 	group := s.Group()
-	watched := s.watch()
 
 	s.run("keygen", func(s *stage) {
 		key := filepath.Join(s.Dir, "new.key")
@@ -38,7 +37,7 @@ func TestCommands(t *testing.T) {
 		s.hactl(nil, api.ExitFailed, "keygen", "/nowhere/key")
 		s.must(os.Remove(key))
 	})
-	s.run("asking, on every node", func(s *stage) {
+	s.undisturbed("asking, on every node", owner, func(s *stage) {
 		for _, n := range s.Nodes {
 			out, _ := s.hactl(n, api.ExitOK, "status")
 			s.says(out, "demo", "HEALTHY", "quorum 3/3", owner.Name, other.Name, w.Name, group, site.VIP4.String())
@@ -56,7 +55,7 @@ func TestCommands(t *testing.T) {
 			s.says(out, "hactl", n.Name)
 		}
 	})
-	s.run("json", func(s *stage) {
+	s.undisturbed("json", owner, func(s *stage) {
 		for _, args := range [][]string{{"cluster", "status"}, {"cluster", "members"}, {"vip", "list"}, {"group", "list"}, {"why", group},
 			{"events"}, {"maintenance", "list"}, {"version"}} {
 			out, _ := s.hactl(w, api.ExitOK, append(args, "-o", "json")...)
@@ -66,7 +65,7 @@ func TestCommands(t *testing.T) {
 			}
 		}
 	})
-	s.run("mistakes", func(s *stage) {
+	s.undisturbed("mistakes", owner, func(s *stage) {
 		s.hactl(owner, api.ExitUsage, "frobnicate")
 		s.hactl(owner, api.ExitUsage, "status", "-o", "yaml")
 		s.hactl(owner, api.ExitUsage, "move", group, "--to", other.Name) // no terminal to ask on
@@ -80,8 +79,8 @@ func TestCommands(t *testing.T) {
 		s.says(errs, s.Dir+"/nobody.sock")
 		s.hactl(owner, api.ExitOK, "move", group, "--to", owner.Name, "--yes") // it is there already
 	})
-	watched.kept(owner)
 	s.run("move, asked of the witness", func(s *stage) {
+		owner, other := s.awaitWhole()
 		watched := s.watch()
 		out, _ := s.hactl(w, api.ExitOK, "move", group, "--to", other.Name, "--yes", "--reason", "kernel update")
 		s.says(out, group+": "+owner.Name+" -> "+other.Name, "lease granted to "+other.Name, "answers from "+other.Name)
@@ -97,6 +96,7 @@ func TestCommands(t *testing.T) {
 		s.must(s.AwaitHealthy(s.ctx, recoverLimit))
 	})
 	s.run("maintenance", func(s *stage) {
+		other, owner := s.awaitWhole() // the owner to be, when the other one is in maintenance
 		watched := s.watch()
 		out, _ := s.hactl(owner, api.ExitOK, "maintenance", "on", other.Name, "--yes", "--for", "1h", "--reason", "new fan")
 		s.says(out, group+" -> "+owner.Name, other.Name+" takes no groups", "Undo: hactl maintenance off "+other.Name)
@@ -129,10 +129,11 @@ func TestCommands(t *testing.T) {
 			return err
 		})
 		s.must(s.AwaitHealthy(s.ctx, recoverLimit))
-		s.hactl(w, api.ExitOK, "move", group, "--to", other.Name, "--yes")
-		s.hactl(w, api.ExitOK, "move", group, "--to", owner.Name, "--yes")
+		s.move(w, other)
+		s.move(w, owner)
 	})
 	s.run("without quorum", func(s *stage) {
+		owner, other := s.awaitWhole()
 		watched := s.watch()
 		s.must(s.Kill(w))
 		s.must(s.Kill(owner))
@@ -189,8 +190,14 @@ func TestNobodyOwnsIt(t *testing.T) {
 	w := s.Witness()
 	s.configure(w, "    track_script {\n        chk\n    }\n", "")
 	s.must(s.StartAll())
+	s.awaitWhole()
+	s.run("both fail, and both recover", func(s *stage) { bothFail(s, flags) })
+}
+
+// bothFail makes the script of one director after the other fail, and succeed again.
+func bothFail(s *stage, flags map[*site.Node]string) {
 	owner, other := s.awaitWhole()
-	group := s.Group()
+	w, group := s.Witness(), s.Group()
 
 	// One after the other fails: first the group moves, then there is nobody left.
 	watched := s.watch()

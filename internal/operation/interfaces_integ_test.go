@@ -30,55 +30,68 @@ func TestInterfaceComesAndGoes(t *testing.T) {
 	s.must(s.Terminate(n))
 	s.separateCards(n)
 	s.configure(n, "interface "+lab.Interface, "interface "+lateInterface)
-	watched := s.watch()
-	mark := s.logMark(n)
-	s.must(s.Start(n))
 
 	missing := "interface " + lateInterface + " does not exist"
-	s.awaitLog(n, mark, missing)
-	s.eventually(sayLimit, func() error { return s.standing(owner, n.Name, missing) })
-	out, _ := s.hactl(n, api.ExitOK, "why", s.Group())
-	s.says(out, "Why not "+n.Name, missing)
-	s.eventually(sayLimit, func() error {
-		status, err := s.Status(s.ctx, owner)
-		if n := nodeStatus(status, n.Name); err == nil && n.State != api.NodeFault {
-			err = fmt.Errorf("%s is %s: %s", n.Name, n.State, n.StateText)
-		}
-		return err
+	s.run("it does not exist yet", func(s *stage) {
+		watched := s.watch()
+		mark := s.logMark(n)
+		s.restart(n)
+		s.awaitLog(n, mark, missing)
+		s.eventually(sayLimit, func() error { return s.standing(owner, n.Name, missing) })
+		out, _ := s.hactl(n, api.ExitOK, "why", s.Group())
+		s.says(out, "Why not "+n.Name, missing)
+		s.eventually(sayLimit, func() error {
+			status, err := s.Status(s.ctx, owner)
+			if n := nodeStatus(status, n.Name); err == nil && n.State != api.NodeFault {
+				err = fmt.Errorf("%s is %s: %s", n.Name, n.State, n.StateText)
+			}
+			return err
+		})
+		watched.kept(owner)
 	})
+	s.run("it comes, and its node can take over", func(s *stage) {
+		s.unplug(n)
+		s.awaitOwner(owner, recoverLimit)
+		watched := s.watch()
+		s.plug(n)
+		s.eventually(sayLimit, func() error { return s.standing(owner, n.Name, "") })
+		s.must(s.AwaitHealthy(s.ctx, recoverLimit))
+		watched.kept(owner)
 
-	s.plug(n, "card1")
-	s.eventually(sayLimit, func() error { return s.standing(owner, n.Name, "") })
-	s.must(s.AwaitHealthy(s.ctx, recoverLimit))
-	watched.kept(owner)
-
-	// It can take over, there.
-	watched = s.watch()
-	s.must(s.Kill(owner))
-	s.awaitOwner(n, recoverLimit)
-	s.expectAddressOn(n, lateInterface)
-	s.must(s.Start(owner))
-	s.must(s.AwaitHealthy(s.ctx, recoverLimit))
-	watched.verdict()
-
-	// Deleted while it is the owner: the group goes over at once.
-	watched = s.watch()
-	mark = s.logMark(n)
-	link, err := n.Host.Netlink().LinkByName(lateInterface)
-	s.must(err)
-	s.must(n.Host.Netlink().LinkDel(link))
-	s.awaitOwner(owner, recoverLimit)
-	s.awaitLog(n, mark, "to=FAULT", lateInterface) // down, or without an address, a moment before it is gone
-	watched.moved(n, owner, handoverBound)
-	s.eventually(sayLimit, func() error { return s.standing(owner, n.Name, missing) })
-
-	// Back again, with another index.
-	watched = s.watch()
-	s.plug(n, "card2")
-	s.must(s.AwaitHealthy(s.ctx, recoverLimit))
-	watched.kept(owner)
-	s.move(owner, n)
-	watched.moved(owner, n, handoverBound)
+		watched = s.watch()
+		s.must(s.Kill(owner))
+		s.awaitOwner(n, recoverLimit)
+		s.expectAddressOn(n, lateInterface)
+		s.must(s.Start(owner))
+		s.must(s.AwaitHealthy(s.ctx, recoverLimit))
+		watched.verdict()
+	})
+	s.run("it is deleted while its node is the owner: the group goes over at once", func(s *stage) {
+		if _, err := n.Host.Netlink().LinkByName(lateInterface); err != nil { // after a void attempt
+			s.plug(n)
+		}
+		s.own(n)
+		watched := s.watch()
+		mark := s.logMark(n)
+		s.unplug(n)
+		s.awaitOwner(owner, recoverLimit)
+		s.awaitLog(n, mark, "to=FAULT", lateInterface) // down, or without an address, a moment before it is gone
+		watched.moved(n, owner, handoverBound)
+		s.eventually(sayLimit, func() error { return s.standing(owner, n.Name, missing) })
+	})
+	s.run("it is back, with another index", func(s *stage) {
+		if now, _, err := s.Owner(); err == nil && now == n { // after a void attempt
+			s.move(n, owner)
+		}
+		s.unplug(n)
+		watched := s.watch()
+		s.plug(n)
+		s.must(s.AwaitHealthy(s.ctx, recoverLimit))
+		watched.kept(owner)
+		watched = s.watch()
+		s.move(owner, n)
+		watched.moved(owner, n, handoverBound)
+	})
 }
 
 // standing asserts why a director could not own the group, in the words of another node; "" if it could.
@@ -114,10 +127,22 @@ func (s *stage) separateCards(n *site.Node) {
 
 const cardTable = 100
 
-// plug puts a second interface, with an address, into a host. card names its port on the switch.
-func (s *stage) plug(n *site.Node, card string) {
+// unplug deletes the second interface, if it is there.
+func (s *stage) unplug(n *site.Node) {
 	s.t.Helper()
-	box, err := s.Lab.AddHost(card)
+	if link, err := n.Host.Netlink().LinkByName(lateInterface); err == nil {
+		s.must(n.Host.Netlink().LinkDel(link))
+	}
+}
+
+// cards counts second interfaces: each has a port of its own on the switch.
+var cards int
+
+// plug puts a second interface, with an address, into a host.
+func (s *stage) plug(n *site.Node) {
+	s.t.Helper()
+	cards++
+	box, err := s.Lab.AddHost(fmt.Sprintf("card%d", cards))
 	s.must(err)
 	nl := box.Netlink()
 	link, err := nl.LinkByName(lab.Interface)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hactl/had/internal/lab"
 	"github.com/hactl/had/internal/lab/observer"
+	"github.com/hactl/had/internal/lab/report"
 	"github.com/hactl/had/internal/lab/site"
 )
 
@@ -42,8 +43,18 @@ func run(m *testing.M) int {
 			return 1
 		}
 	}
-	return lab.Main(m.Run)
+	return lab.Main(func() int {
+		code := m.Run()
+		if err := figures.Show(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return code
+	})
 }
+
+// figures are shown at the end.
+var figures = report.Report{Title: "internal/operation"}
 
 var binaries site.Programs
 

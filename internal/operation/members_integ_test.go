@@ -20,9 +20,8 @@ func TestNodesThatDoNotBelong(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
 	owner, n := s.awaitWhole()
-	watched := s.watch()
 
-	s.run("wrong key", func(s *stage) {
+	s.undisturbed("wrong key", owner, func(s *stage) {
 		key := n.Dir() + "/cluster.key"
 		good, err := os.ReadFile(key)
 		s.must(err)
@@ -45,7 +44,7 @@ func TestNodesThatDoNotBelong(t *testing.T) {
 		s.awaitWhole() // and the refusal is not held against it for ever
 	})
 
-	s.run("duplicate node name", func(s *stage) {
+	s.undisturbed("duplicate node name", owner, func(s *stage) {
 		// Another machine has been given a copy of the standby's file, with an address of its own.
 		address := netip.MustParseAddr("10.77.0.9")
 		twin := s.addMachine("twin", address)
@@ -69,7 +68,7 @@ func TestNodesThatDoNotBelong(t *testing.T) {
 		s.must(proc.Stop(site.StopGrace))
 	})
 
-	s.run("another cluster of the same name, with another key, names our witness", func(s *stage) {
+	s.undisturbed("another cluster of the same name, with another key, names our witness", owner, func(s *stage) {
 		w := s.Witness()
 		mark := s.logMark(w)
 		x1, x2 := netip.MustParseAddr("10.77.0.11"), netip.MustParseAddr("10.77.0.12")
@@ -94,7 +93,6 @@ func TestNodesThatDoNotBelong(t *testing.T) {
 			}
 		}
 	})
-	watched.kept(owner)
 }
 
 // A node that was founded elsewhere, with the same key and name, is refused, and says what it would take.
@@ -114,27 +112,26 @@ func TestTwoClustersWithOneNameAndKey(t *testing.T) {
 	elsewhere.awaitWhole()
 	foreign := elsewhere.Node(n.Name)
 	s.must(elsewhere.Terminate(foreign))
-	s.must(s.Terminate(n))
-	s.must(os.RemoveAll(n.Data()))
-	s.must(os.CopyFS(n.Data(), os.DirFS(foreign.Data())))
-	s.must(os.Chmod(n.Data(), 0o700))
 
-	watched := s.watch()
-	ours, theirs := s.logMark(owner), s.logMark(n)
-	s.must(s.Start(n))
-	s.awaitLog(owner, ours, "connection refused", "node="+n.Name, `it belongs to another cluster of the name \"demo\"`)
-	s.awaitLog(n, theirs, "connection refused", "node="+owner.Name, `another cluster of the name \"demo\"`)
-	s.awaitFinding(owner, "connection-refused", n.Name, `another cluster of the name "demo"`)
-	out, _ := s.hactl(n, api.ExitNoQuorum, "cluster", "status")
-	s.says(out, `another cluster of the name "demo"`)
-	watched.kept(owner)
-
-	// With an empty directory it is taken in.
-	s.must(s.Terminate(n))
-	s.must(os.RemoveAll(n.Data()))
-	s.must(s.Start(n))
-	s.awaitWhole()
-	watched.kept(owner)
+	s.undisturbed("it comes from elsewhere", owner, func(s *stage) {
+		s.must(s.Terminate(n))
+		s.must(os.RemoveAll(n.Data()))
+		s.must(os.CopyFS(n.Data(), os.DirFS(foreign.Data())))
+		s.must(os.Chmod(n.Data(), 0o700))
+		ours, theirs := s.logMark(owner), s.logMark(n)
+		s.must(s.Start(n))
+		s.awaitLog(owner, ours, "connection refused", "node="+n.Name, `it belongs to another cluster of the name \"demo\"`)
+		s.awaitLog(n, theirs, "connection refused", "node="+owner.Name, `another cluster of the name \"demo\"`)
+		s.awaitFinding(owner, "connection-refused", n.Name, `another cluster of the name "demo"`)
+		out, _ := s.hactl(n, api.ExitNoQuorum, "cluster", "status")
+		s.says(out, `another cluster of the name "demo"`)
+	})
+	s.undisturbed("with an empty directory it is taken in", owner, func(s *stage) {
+		s.must(s.Terminate(n))
+		s.must(os.RemoveAll(n.Data()))
+		s.must(s.Start(n))
+		s.awaitWhole()
+	})
 }
 
 // What differs between the files of two nodes is named in the status of each, and moves nothing.
@@ -142,7 +139,6 @@ func TestDifferentFiles(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
 	owner, n := s.awaitWhole()
-	watched := s.watch()
 	for _, drift := range []struct {
 		name, old, replacement, code string
 		texts                        []string
@@ -159,7 +155,7 @@ func TestDifferentFiles(t *testing.T) {
 		{"members", "peer w1 { address 10.77.0.3", "peer w1 { address 10.77.0.33", "drift-members",
 			[]string{"the cluster blocks of", owner.Name, n.Name, "name different members"}},
 	} {
-		s.run(drift.name, func(s *stage) {
+		s.undisturbed(drift.name, owner, func(s *stage) {
 			s.configure(n, drift.old, drift.replacement)
 			s.restart(n)
 			s.awaitFinding(owner, drift.code, drift.texts...)
@@ -167,15 +163,19 @@ func TestDifferentFiles(t *testing.T) {
 			time.Sleep(500 * time.Millisecond)
 		})
 	}
-	s.configure(n)
-	s.restart(n)
-	s.awaitWhole()
-	watched.kept(owner)
+	s.undisturbed("none", owner, func(s *stage) {
+		s.configure(n)
+		s.restart(n)
+		s.awaitWhole()
+	})
 }
 
-// addMachine plugs a machine into the LAN that is none of the site's nodes.
+// addMachine plugs a machine into the LAN that is none of the site's nodes, unless it is there already.
 func (s *stage) addMachine(name string, address netip.Addr) *lab.Host {
 	s.t.Helper()
+	if host := s.Lab.Host(name); host != nil {
+		return host
+	}
 	host, err := s.Lab.AddHost(name, netip.PrefixFrom(address, site.Subnet4.Bits()))
 	s.must(err)
 	return host

@@ -5,6 +5,8 @@ package operation
 import (
 	"context"
 	"fmt"
+	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -49,6 +51,19 @@ func TestSignals(t *testing.T) {
 			}
 		})
 	}
+	s.run("at any moment of the start", func(s *stage) {
+		for after := time.Duration(0); after < 60*time.Millisecond; after += 4 * time.Millisecond {
+			mark := s.logMark(first)
+			s.must(s.Start(first))
+			for data := ""; !strings.Contains(data[min(mark, int64(len(data))):], "msg=started"); time.Sleep(time.Millisecond) {
+				log, err := os.ReadFile(first.Log())
+				s.must(err)
+				data = string(log)
+			}
+			time.Sleep(after)
+			s.end(first, syscall.SIGTERM)
+		}
+	})
 	s.run("while the cluster is being founded", func(s *stage) {
 		// The founder is told to end at moments around the founding. Whatever had been founded by then, nothing is stuck.
 		for _, after := range []time.Duration{20, 50, 90, 150} {
@@ -118,6 +133,11 @@ func TestSignals(t *testing.T) {
 func TestLeftoversOfAKilledProgram(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
+	s.run("address, rules, socket", leaveAndReturn)
+}
+
+// leaveAndReturn kills everything and starts the owner alone.
+func leaveAndReturn(s *stage) {
 	owner, other := s.awaitWhole()
 	watched := s.watch()
 	// Nobody may own the group from here on: what the owner's next life has cannot be its own.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/hactl/had/internal/daemon"
 	"github.com/hactl/had/internal/lab"
+	"github.com/hactl/had/internal/lab/need"
 	"github.com/hactl/had/internal/lab/site"
 )
 
@@ -29,30 +30,29 @@ func TestWhatKeepsAProgramFromStarting(t *testing.T) {
 	owner, n := s.awaitWhole()
 	w := s.Witness()
 	s.must(s.Terminate(n))
-	watched := s.watch()
 	had := func(s *stage, args ...string) ended { return s.launch(n, nil, binaries.Had, args...) }
 	usual := func(s *stage) ended { return had(s, "-f", n.Config()) }
 
-	s.run("unknown flag", func(s *stage) {
+	s.undisturbed("unknown flag", owner, func(s *stage) {
 		had(s, "--frobnicate", "-f", n.Config()).expect(s.t, daemon.ExitFailed, "had: unknown flag: --frobnicate")
 		s.launch(w, nil, binaries.Hawitness, "--frobnicate").expect(s.t, daemon.ExitFailed, "hawitness: unknown flag: --frobnicate")
 	})
-	s.run("no such file", func(s *stage) {
+	s.undisturbed("no such file", owner, func(s *stage) {
 		had(s, "-f", "/nowhere/keepalived.conf").expect(s.t, daemon.ExitMissing, "/nowhere/keepalived.conf", "no such file")
 		had(s, "-t", "-f", "/nowhere/keepalived.conf").expect(s.t, daemon.ExitMissing, "/nowhere/keepalived.conf")
 	})
-	s.run("a file with 30 errors", func(s *stage) { thirtyErrors(s, n) })
-	s.run("a witness needs a cluster block", func(s *stage) {
+	s.undisturbed("a file with 30 errors", owner, func(s *stage) { thirtyErrors(s, n) })
+	s.undisturbed("a witness needs a cluster block", owner, func(s *stage) {
 		path := s.write(n, "bare.conf", "global_defs {\n    router_id x\n}\n", 0o600)
 		s.launch(n, nil, binaries.Hawitness, "-f", path).expect(s.t, daemon.ExitConfig, "no cluster block")
 	})
-	s.run("the program of the other role", func(s *stage) {
+	s.undisturbed("the program of the other role", owner, func(s *stage) {
 		s.launch(n, nil, binaries.Hawitness, "-f", n.Config()).expect(s.t, daemon.ExitConfig, n.Name, "is a director", "run had")
 		as := s.write(n, "witness.conf", s.edited(n, "node "+n.Name, "node "+w.Name), 0o600)
 		had(s, "-f", as).expect(s.t, daemon.ExitConfig, w.Name, "is a witness", "run hawitness")
 	})
-	s.run("no cluster block: said, and nothing else is wrong with it", func(s *stage) { withoutCluster(s, n) })
-	s.run("key file", func(s *stage) {
+	s.undisturbed("no cluster block: said, and nothing else is wrong with it", owner, func(s *stage) { withoutCluster(s, n) })
+	s.undisturbed("key file", owner, func(s *stage) {
 		key := filepath.Join(n.Dir(), "cluster.key")
 		good, err := os.ReadFile(key)
 		s.must(err)
@@ -72,7 +72,7 @@ func TestWhatKeepsAProgramFromStarting(t *testing.T) {
 		usual(s).expect(s.t, daemon.ExitFailed, key, "not a regular file")
 		s.must(os.Remove(key))
 	})
-	s.run("data directory", func(s *stage) {
+	s.undisturbed("data directory", owner, func(s *stage) {
 		elsewhere := func(path string) ended {
 			return had(s, "-f", s.write(n, "data.conf", s.edited(n, n.Data(), path), 0o600))
 		}
@@ -90,15 +90,15 @@ func TestWhatKeepsAProgramFromStarting(t *testing.T) {
 		s.must(os.CopyFS(copied, os.DirFS(owner.Data())))
 		elsewhere(copied).expect(s.t, daemon.ExitFailed, copied, "belongs to node "+owner.Name+", and this is "+n.Name)
 	})
-	s.run("a data directory of somebody else's", func(s *stage) {
+	s.undisturbed("a data directory of somebody else's", owner, func(s *stage) {
 		if !w.Unprivileged() {
-			s.t.Skip("programs cannot be run as another user here")
+			need.Skip(s.t, "programs cannot be run as another user here")
 		}
 		foreign := s.write(w, "foreign.conf", s.edited(w, w.Data(), n.Data()), 0o644)
 		s.launch(w, &lab.User{UID: nobody, GID: nobody}, binaries.Hawitness, "-f", foreign).
 			expect(s.t, daemon.ExitPermission, "data directory "+n.Data(), "permission denied")
 	})
-	s.run("port taken", func(s *stage) {
+	s.undisturbed("port taken", owner, func(s *stage) {
 		address := fmt.Sprintf("%s:%d", n.Address, site.Port)
 		taken := listen(s, n, "tcp", address)
 		usual(s).expect(s.t, daemon.ExitFailed, "listen for cluster traffic on tcp "+address, "another program uses this port")
@@ -108,31 +108,30 @@ func TestWhatKeepsAProgramFromStarting(t *testing.T) {
 		usual(s).expect(s.t, daemon.ExitFailed, "listen for gossip traffic on", address, "address already in use")
 		taken()
 	})
-	s.run("an address that this machine does not have", func(s *stage) {
+	s.undisturbed("an address that this machine does not have", owner, func(s *stage) {
 		moved := s.write(n, "moved.conf", s.edited(n, fmt.Sprintf("peer %s { address %s", n.Name, n.Address),
 			fmt.Sprintf("peer %s { address 10.77.0.77", n.Name)), 0o600)
 		had(s, "-f", moved).expect(s.t, daemon.ExitFailed, "10.77.0.77:7770", "this machine does not have this address")
 	})
-	s.run("control socket in use", func(s *stage) {
+	s.undisturbed("control socket in use", owner, func(s *stage) {
 		socket := filepath.Join(n.Dir(), "had.sock")
 		l, err := net.Listen("unix", socket)
 		s.must(err)
 		defer l.Close()
 		usual(s).expect(s.t, daemon.ExitFailed, "control socket "+socket, "another process serves it")
 	})
-	s.run("a second one beside the owner", func(s *stage) {
+	s.undisturbed("a second one beside the owner", owner, func(s *stage) {
 		s.launch(owner, nil, binaries.Had, "-f", owner.Config()).expect(s.t, daemon.ExitFailed,
 			fmt.Sprintf("is used by process %d", owner.Proc.PID()))
 		own := s.write(owner, "second.conf", s.edited(owner, owner.Data(), owner.Dir()+"/second"), 0o600)
 		s.launch(owner, nil, binaries.Had, "-f", own).expect(s.t, daemon.ExitFailed, "another program uses this port")
 	})
 	s.expectNoLeftovers(n)
-	watched.kept(owner)
 
-	// After all that the node is as good as before.
-	s.must(s.Start(n))
-	s.awaitWhole()
-	watched.kept(owner)
+	s.undisturbed("after all that the node is as good as before", owner, func(s *stage) {
+		s.restart(n)
+		s.awaitWhole()
+	})
 }
 
 // thirtyErrors asserts that each of 30 errors is reported with file, line and column, by had and by had -t.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hactl/had/internal/lab/need"
 	"github.com/hactl/had/internal/linux/ether"
 	"github.com/hactl/had/internal/linux/nettest"
 	"github.com/hactl/had/vrrp/packet"
@@ -106,7 +107,7 @@ func startKeepalived(t *testing.T, host *nettest.Host, program, config string) {
 func TestFramesAreKeepaliveds(t *testing.T) {
 	program, err := exec.LookPath("keepalived")
 	if err != nil {
-		t.Skip("keepalived is not installed")
+		need.Skip(t, "keepalived is not installed")
 	}
 	var routers []router
 	for _, version := range []uint8{2, 3} {

@@ -78,8 +78,6 @@ type Plan struct {
 	Instance       []string // more statements for each vrrp_instance
 	// Period is the time between two requests of the observer; 0: its usual one.
 	Period time.Duration
-	// DataBytes, if set, is the size of the file system that each data directory is on.
-	DataBytes int64
 }
 
 // Group returns the name of the ownership group.
@@ -109,11 +107,16 @@ func (p *Plan) families() (four, six []netip.Addr) {
 // Skew_Time is ((256 - Priority) * Active_Adver_Interval) / 256. In version 2 (RFC 3768) Skew_Time is the same fraction of a
 // second, whatever the interval.
 func (p *Plan) DownInterval(m Member) time.Duration {
+	return 3*p.AdvertInterval + p.Skew(m)
+}
+
+// Skew is Skew_Time of a director.
+func (p *Plan) Skew(m Member) time.Duration {
 	skewed := p.AdvertInterval
 	if p.Version != 3 {
 		skewed = max(skewed, time.Second)
 	}
-	return 3*p.AdvertInterval + time.Duration(256-m.Priority)*skewed/256
+	return time.Duration(256-m.Priority) * skewed / 256
 }
 
 // Configuration returns a node's keepalived.conf.

@@ -19,8 +19,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hactl/had/internal/control"
 	"github.com/hactl/had/internal/control/api"
 	"github.com/hactl/had/internal/lab"
@@ -154,11 +152,6 @@ func (s *Site) furnish(n *Node, key string) error {
 			return err
 		}
 	}
-	if s.DataBytes > 0 {
-		if err := unix.Mount("tmpfs", n.Data(), "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", s.DataBytes)); err != nil {
-			return fmt.Errorf("mount a file system of %d bytes: %w", s.DataBytes, err)
-		}
-	}
 	files := []string{"", "data", "keepalived.conf"}
 	if err := os.WriteFile(n.Config(), []byte(s.Configuration(n)), 0o600); err != nil {
 		return err
@@ -186,9 +179,6 @@ func (s *Site) Close() error {
 	}
 	errs := []error{s.Lab.Close()}
 	for _, n := range s.Nodes {
-		if s.DataBytes > 0 {
-			errs = append(errs, unix.Unmount(n.Data(), unix.MNT_DETACH))
-		}
 		errs = append(errs, os.RemoveAll(n.dir))
 	}
 	return errors.Join(errs...)
