@@ -22,6 +22,13 @@ const housekeeping = 250 * time.Millisecond
 
 var errStopped = errors.New("hawitness is stopping")
 
+// Supervisor is who watches over the process: a service manager. Its methods do not wait.
+type Supervisor interface {
+	Ready()
+	Stopping()
+	Alive() // the loop turns
+}
+
 // Witness is one member without groups. Make one with New, then call Run once.
 type Witness struct {
 	cluster  *cluster.Cluster
@@ -30,15 +37,16 @@ type Witness struct {
 	link     *member.Link
 	service  *member.Service
 	node     *lease.Node
+	watched  Supervisor
 	started  time.Time
 	requests chan func(clock.Time) // run by the loop
 	ended    chan struct{}
 }
 
 // New makes the witness of an open cluster. It comes before cluster.Run.
-func New(cfg cluster.Config, c *cluster.Cluster, lc *leaseclock.Clock) *Witness {
+func New(cfg cluster.Config, c *cluster.Cluster, lc *leaseclock.Clock, watched Supervisor) *Witness {
 	w := &Witness{
-		cluster: c, config: cfg, clock: lc, link: member.NewLink(c, cfg.Logger), started: time.Now(),
+		cluster: c, config: cfg, clock: lc, link: member.NewLink(c, cfg.Logger), started: time.Now(), watched: watched,
 		requests: make(chan func(clock.Time)), ended: make(chan struct{}),
 	}
 	w.service = member.NewService(cfg, c, w.report, w.move, w.reload)
@@ -60,9 +68,12 @@ func (w *Witness) Run(ctx context.Context) error {
 	go w.service.Run(ctx)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	w.watched.Ready()
 	for {
+		w.watched.Alive()
 		select {
 		case <-ctx.Done():
+			w.watched.Stopping()
 			return nil
 		case ev, open := <-w.cluster.Events():
 			if !open {

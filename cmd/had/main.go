@@ -26,7 +26,8 @@ func run(ctx context.Context, c daemon.Configuration, log *slog.Logger) error {
 	}
 	agent.StartupScript(ctx, &c.Global, log)
 	defer agent.ShutdownScript(&c.Global, log)
-	opt := agent.Options{Config: c.Config, Findings: c.Findings, Version: version, Logger: log, Reread: c.Reread, Signals: c.Signals}
+	opt := agent.Options{Config: c.Config, Findings: c.Findings, Version: version, Logger: log, Reread: c.Reread, Signals: c.Signals,
+		Supervisor: c.Supervisor}
 	if c.Cluster == nil {
 		log.Warn("no cluster block: nothing protects a virtual IP from two owners")
 		lc, err := leaseclock.New()

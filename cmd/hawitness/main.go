@@ -34,6 +34,6 @@ func run(ctx context.Context, c daemon.Configuration, log *slog.Logger) error {
 	}()
 	return member.Live(ctx, c.Config, c.Socket, version, log,
 		func(cfg cluster.Config, cl *cluster.Cluster, lc *leaseclock.Clock) member.Part {
-			return witness.New(cfg, cl, lc)
+			return witness.New(cfg, cl, lc, c.Supervisor)
 		})
 }

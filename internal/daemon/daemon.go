@@ -14,10 +14,9 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/spf13/pflag"
-
 	"github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/conf/host"
+	"github.com/hactl/had/internal/conf/syntax"
 	"github.com/hactl/had/internal/control"
 )
 
@@ -32,19 +31,14 @@ const (
 	// Of -t:
 	ExitTestFatal  = 4
 	ExitTestErrors = 5
+	ExitTestUnsafe = 6 // scripts that somebody else than root could change
 )
+
+// witnessName is the program that needs nothing but the cluster block, and no privilege.
+const witnessName = "hawitness"
 
 // DefaultFile is keepalived's.
 const DefaultFile = "/etc/keepalived/keepalived.conf"
-
-// Flags is a parsed command line.
-type Flags struct {
-	File     string
-	ConfigID string
-	Socket   string // control socket; empty: that of the cluster block, or the default
-	Test     bool
-	Detail   bool
-}
 
 // ConfigError says that a configuration that can be read is not one for this program.
 type ConfigError struct{ Text string }
@@ -57,8 +51,10 @@ type Configuration struct {
 	Findings []conf.Finding // what there is to say about it; nothing that keeps it from being used
 	Socket   string         // control socket
 
-	Signals <-chan os.Signal                             // SIGHUP: reload
+	Signals <-chan os.Signal                             // that ask for something while it runs
 	Reread  func() (*conf.Config, []conf.Finding, error) // reads the configuration again
+
+	Supervisor *Supervisor
 }
 
 // Run parses a command line, reads the configuration and calls work with it until the process is told to end. It returns
@@ -69,16 +65,30 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 	if done {
 		return code
 	}
-	level := slog.LevelInfo
-	if flags.Detail {
-		level = slog.LevelDebug
-	}
-	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	if _, err := os.Stat(flags.File); err != nil && !strings.ContainsAny(flags.File, "*?[{") {
 		fmt.Fprintf(stderr, "%s: configuration: %v\n", name, err)
 		return ExitMissing
 	}
-	c, findings, err := load(flags.File, flags.ConfigID, name == "hawitness")
+	if flags.Umask >= 0 {
+		syscall.Umask(flags.Umask)
+	}
+	reread := func() (*conf.Config, []conf.Finding, error) {
+		options, err := options(flags, name == witnessName)
+		if err != nil {
+			return nil, nil, err
+		}
+		c, findings := conf.Load(options)
+		return c, findings, nil
+	}
+	if flags.Test {
+		return test(name, flags, stderr)
+	}
+	if wantsBackground(flags, os.Args[0], os.Getenv) {
+		return detach(name, args, stderr)
+	}
+	background := os.Getenv(detachedVar) != ""
+	detached := attached()
+	c, findings, err := reread()
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: configuration: %v\n", name, err)
 		return ExitMissing
@@ -88,31 +98,54 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 		if f.Severity == conf.Error {
 			errorsFound++
 		}
-		if f.Severity > conf.Note || flags.Test || flags.Detail {
+		if f.Severity > conf.Note || flags.Detail {
 			fmt.Fprintln(stderr, f.String())
 		}
 	}
-	switch {
-	case c == nil && flags.Test:
-		return ExitTestFatal
-	case c == nil:
+	if c == nil {
 		fmt.Fprintf(stderr, "%s: the configuration cannot be used (%d errors)\n", name, errorsFound)
 		return ExitConfig
-	case flags.Test && errorsFound > 0:
-		return ExitTestErrors
-	case flags.Test:
-		return ExitOK
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	if flags.Umask < 0 && c.Global.Umask >= 0 {
+		syscall.Umask(c.Global.Umask)
+	}
+	log, err := openLog(name, flags, background, stderr)
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		return ExitFailed
+	}
+	if name != witnessName || flags.PIDFile != "" {
+		pid, err := takePIDFile(flags.PIDFile, log.Info)
+		if err != nil {
+			fmt.Fprintf(stderr, "%s: %v\n", name, err)
+			return ExitFailed
+		}
+		if pid != nil {
+			defer func() {
+				if err := pid.close(); err != nil {
+					log.Warn("the pid file stays behind", "err", err)
+				}
+			}()
+		}
+	}
+	ends := []os.Signal{syscall.SIGTERM, syscall.SIGINT}
+	if flags.IgnoreINT {
+		signal.Ignore(syscall.SIGINT)
+		ends = ends[:1]
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGHUP)
 	defer signal.Stop(signals)
+	supervisor := newSupervisor(log, detached)
+	supervising, unsupervised := context.WithCancel(context.Background())
+	supervised := make(chan struct{})
+	go func() { defer close(supervised); supervisor.run(supervising) }()
+	defer func() { unsupervised(); <-supervised }()
 	log.Info("started", "program", name, "version", version, "config", flags.File)
-	if err := work(ctx, Configuration{Config: c, Findings: findings, Socket: socketOf(flags, c), Signals: signals,
-		Reread: func() (*conf.Config, []conf.Finding, error) {
-			return load(flags.File, flags.ConfigID, name == "hawitness")
-		}}, log); err != nil {
+	if err := work(ctx, Configuration{Config: c, Findings: findings, Socket: socketOf(flags, c), Signals: signals, Reread: reread,
+		Supervisor: supervisor}, log); err != nil {
 		log.Error("ended", "err", err)
 		var unusable *ConfigError
 		if errors.As(err, &unusable) {
@@ -137,47 +170,15 @@ func socketOf(f Flags, c *conf.Config) string {
 	return control.DefaultSocket
 }
 
-// load reads the configuration as this machine. A witness needs nothing but the cluster block.
-func load(file, configID string, witness bool) (*conf.Config, []conf.Finding, error) {
-	options, err := host.Options(file, configID)
+// options says how the configuration is read on this machine. A witness needs nothing but the cluster block.
+func options(f Flags, witness bool) (conf.Options, error) {
+	o, err := host.Options(f.File, f.ConfigID)
 	if err != nil {
-		return nil, nil, err
+		return o, err
 	}
-	options.Witness = witness
-	c, findings := conf.Load(options)
-	return c, findings, nil
-}
-
-// parse reads the command line. done says that there is nothing more to do.
-func parse(name, version string, args []string, stdout, stderr io.Writer) (f Flags, code int, done bool) {
-	set := pflag.NewFlagSet(name, pflag.ContinueOnError)
-	set.SetOutput(stderr)
-	set.SortFlags = false
-	set.StringVarP(&f.File, "use-file", "f", DefaultFile, "read this configuration `file`")
-	set.StringVarP(&f.ConfigID, "config-id", "i", "", "`id` for conditional lines (@id); default: the host name up to its first dot")
-	set.StringVar(&f.Socket, "control-socket", "", "answer hactl at this `path`; default: the cluster block's, or "+control.DefaultSocket)
-	test := set.StringP("config-test", "t", "", "check the configuration, say everything that is wrong with it, and end")
-	set.Lookup("config-test").NoOptDefVal = "-"
-	set.BoolVarP(&f.Detail, "log-detail", "D", false, "log in detail")
-	set.BoolP("dont-fork", "n", true, "stay in the foreground (always so)")
-	set.BoolP("log-console", "l", true, "log to standard error (always so)")
-	showVersion := set.BoolP("version", "v", false, "print the version and end")
-	err := set.Parse(args)
-	switch {
-	case errors.Is(err, pflag.ErrHelp):
-		return f, ExitOK, true
-	case err != nil:
-		fmt.Fprintf(stderr, "%s: %v\n", name, err)
-		return f, ExitFailed, true
-	case *showVersion:
-		fmt.Fprintf(stdout, "%s %s\n", name, version)
-		return f, ExitOK, true
+	o.Witness = witness
+	if f.Checks {
+		o.Checks = syntax.CheckRead | syntax.CheckMatch | syntax.CheckWildcard | syntax.CheckBrace
 	}
-	for _, word := range set.Args() {
-		fmt.Fprintf(stderr, "%s: unexpected argument %q is ignored\n", name, word)
-	}
-	if *test != "" {
-		f.Test = true
-	}
-	return f, ExitOK, false
+	return o, nil
 }

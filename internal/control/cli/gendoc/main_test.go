@@ -87,7 +87,7 @@ func TestEveryFlagOfTheDaemonsIsOnTheirPages(t *testing.T) {
 		text := read(t, name+".8")
 		var help strings.Builder
 		daemon.Run(name, "", []string{"--help"}, &help, &help, nil)
-		flags := regexp.MustCompile(`--[a-z-]+`).FindAllString(help.String(), -1)
+		flags := regexp.MustCompile(`--[a-z_-]+`).FindAllString(help.String(), -1)
 		if len(flags) < 5 {
 			t.Fatalf("%s --help names only %q", name, flags)
 		}

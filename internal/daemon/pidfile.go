@@ -1,0 +1,101 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// DefaultPIDFile is keepalived's, so that no keepalived is started beside had, and unit files find it.
+const DefaultPIDFile = "/run/keepalived.pid"
+
+// errRuns says that another daemon has a pid file.
+var errRuns = errors.New("another daemon runs")
+
+// pidFile is a locked file with the number of this process.
+type pidFile struct{ file *os.File }
+
+// openPIDFile writes the number of this process into a file and locks it. errRuns says that a process which lives has it.
+func openPIDFile(path string) (*pidFile, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	held, err := io.ReadAll(io.LimitReader(file, 32))
+	if err == nil {
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(held)))
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK), err == nil && runsDaemon(pid):
+		err = &runsError{path: path, pid: pid}
+	case err == nil:
+		if err = file.Truncate(0); err == nil {
+			_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &pidFile{file}, nil
+}
+
+// runsError is errRuns with its particulars.
+type runsError struct {
+	path string
+	pid  int
+}
+
+func (e *runsError) Error() string {
+	return fmt.Sprintf("%v as process %d (%s)", errRuns, e.pid, e.path)
+}
+func (e *runsError) Unwrap() error { return errRuns }
+
+// elsewhere tells whether that daemon works on another network than this process.
+func (e *runsError) elsewhere() bool {
+	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", e.pid))
+	if err != nil {
+		return false
+	}
+	ours, err := os.Readlink("/proc/self/ns/net")
+	return err == nil && ours != theirs
+}
+
+// runsDaemon tells whether a process is a keepalived, which does not lock its file in all versions, or a had.
+func runsDaemon(pid int) bool {
+	if pid <= 0 || pid == os.Getpid() {
+		return false
+	}
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return err == nil && (strings.HasPrefix(string(name), "keepalived") || strings.TrimSpace(string(name)) == "had")
+}
+
+// close removes the file while it is still locked.
+func (p *pidFile) close() error {
+	return errors.Join(os.Remove(p.file.Name()), p.file.Close())
+}
+
+// takePIDFile opens the pid file that was asked for, or the default one; nil: there is none, which has been said. Only the
+// default one may be missing, or belong to a daemon of another network namespace.
+func takePIDFile(asked string, say func(msg string, args ...any)) (*pidFile, error) {
+	path := asked
+	if path == "" {
+		path = DefaultPIDFile
+	}
+	p, err := openPIDFile(path)
+	var runs *runsError
+	switch {
+	case err == nil:
+		return p, nil
+	case errors.As(err, &runs) && (asked != "" || !runs.elsewhere()):
+		return nil, err
+	case asked != "":
+		return nil, fmt.Errorf("pid file: %w", err)
+	}
+	say("no pid file", "err", err)
+	return nil, nil
+}

@@ -1,0 +1,246 @@
+//go:build integ
+
+package operation
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hactl/had/internal/daemon"
+	"github.com/hactl/had/internal/lab"
+)
+
+// lone is a host with a configuration without a cluster.
+type lone struct {
+	t    *testing.T
+	host *lab.Host
+	dir  string
+	file string
+}
+
+func newLone(t *testing.T) *lone {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := lab.New(t.Context(), lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	host, err := l.AddHost("r1", netip.MustParsePrefix("10.77.0.1/24"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &lone{t: t, host: host, dir: dir, file: filepath.Join(dir, "keepalived.conf")}
+	s.write(loneConfig)
+	return s
+}
+
+const loneConfig = "vrrp_instance A {\n    interface " + lab.Interface + "\n    virtual_router_id 7\n    priority 255\n    advert_int 1\n" +
+	"    virtual_ipaddress {\n        10.77.0.70/24\n    }\n}\n"
+
+func (s *lone) write(text string) {
+	s.t.Helper()
+	if err := os.WriteFile(s.file, []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// start starts had with arguments besides the file and the socket.
+func (s *lone) start(name string, env []string, args ...string) *lab.Proc {
+	s.t.Helper()
+	p, err := s.host.Start(lab.Command{Path: binaries.Had, Name: name, Env: env, LogFile: filepath.Join(s.dir, "log"),
+		Args: append([]string{"-f", s.file, "--control-socket", filepath.Join(s.dir, "had.sock")}, args...)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return p
+}
+
+// ends waits for a program and asserts its exit code.
+func (s *lone) ends(p *lab.Proc, code int) {
+	s.t.Helper()
+	select {
+	case <-p.Done():
+	case <-time.After(endLimit):
+		s.t.Fatalf("the program did not end:\n%s", s.log())
+	}
+	if p.ExitCode() != code {
+		s.t.Errorf("exit code %d, want %d:\n%s", p.ExitCode(), code, s.log())
+	}
+}
+
+func (s *lone) log() string {
+	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+	return string(log)
+}
+
+func (s *lone) eventually(what string, so func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(sayLimit); !so(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("not in time: %s; the log:\n%s", what, s.log())
+		}
+	}
+}
+
+func (s *lone) ownsAddress() bool {
+	has, err := s.host.HasAddr(netip.MustParseAddr("10.77.0.70"))
+	return err == nil && has
+}
+
+// A pid file is locked: a second daemon does not start, and the file goes with the daemon.
+func TestPIDFile(t *testing.T) {
+	t.Parallel()
+	s := newLone(t)
+	path := filepath.Join(s.dir, "had.pid")
+	first := s.start("", nil, "-p", path)
+	s.eventually("the address is there", s.ownsAddress)
+	if text, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(text)) != strconv.Itoa(first.PID()) {
+		t.Errorf("pid file: %q, %v", text, err)
+	}
+	s.ends(s.start("", nil, "-p", path), daemon.ExitFailed)
+	if want := fmt.Sprintf("another daemon runs as process %d", first.PID()); !strings.Contains(s.log(), want) {
+		t.Errorf("%q is not in:\n%s", want, s.log())
+	}
+	if !s.ownsAddress() {
+		t.Error("the second one took the address away")
+	}
+	if err := first.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.ends(first, daemon.ExitOK)
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the pid file stays: %v", err)
+	}
+}
+
+// systemd's Type=forking, and a program called keepalived: the first process ends when the second one works.
+func TestBackground(t *testing.T) {
+	t.Parallel()
+	s := newLone(t)
+	path := filepath.Join(s.dir, "had.pid")
+	for _, c := range []struct {
+		name string
+		env  []string
+	}{{"", []string{"PIDFILE=" + path}}, {"keepalived", nil}} {
+		first := s.start(c.name, c.env, "-p", path, "-G")
+		s.ends(first, daemon.ExitOK)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatalf("the first process ended before there was a pid file: %v\n%s", err, s.log())
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil || pid == first.PID() || syscall.Kill(pid, 0) != nil {
+			t.Fatalf("no process %q in the background", text)
+		}
+		s.eventually("the address is there", s.ownsAddress)
+		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("the pid file is gone", func() bool { _, err := os.Stat(path); return os.IsNotExist(err) })
+		s.eventually("the address is gone", func() bool { return !s.ownsAddress() })
+	}
+	s.write("cluster {\n")
+	s.ends(s.start("keepalived", nil, "-p", path), daemon.ExitConfig) // what goes wrong at the start is told
+}
+
+// systemd's Type=notify.
+func TestServiceManager(t *testing.T) {
+	t.Parallel()
+	s := newLone(t)
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(s.dir, "notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	expect := func(want string) {
+		t.Helper()
+		buffer := make([]byte, 4096)
+		for {
+			_ = conn.SetReadDeadline(time.Now().Add(sayLimit))
+			n, err := conn.Read(buffer)
+			if err != nil {
+				t.Fatalf("%s was not said: %v\n%s", want, err, s.log())
+			}
+			if got := string(buffer[:n]); strings.HasPrefix(got, want) {
+				return
+			} else if got != "WATCHDOG=1" {
+				t.Fatalf("got %q, want %q", got, want)
+			}
+		}
+	}
+	p := s.start("", []string{"NOTIFY_SOCKET=" + conn.LocalAddr().String(), "WATCHDOG_USEC=2000000"}, "-p", filepath.Join(s.dir, "had.pid"))
+	expect("READY=1")
+	expect("WATCHDOG=1")
+	if err := p.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	expect("RELOADING=1\nMONOTONIC_USEC=")
+	expect("READY=1")
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	expect("STOPPING=1")
+	s.ends(p, daemon.ExitOK)
+}
+
+// The exit codes of -t are keepalived's.
+func TestConfigTest(t *testing.T) {
+	t.Parallel()
+	s := newLone(t)
+	stock, _ := exec.LookPath("keepalived")
+	script := filepath.Join(s.dir, "notify.sh")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(script, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	edit := func(from, to string) string { return strings.Replace(loneConfig, from, to, 1) }
+	for _, c := range []struct {
+		name, text string
+		had        int
+		keepalived int // -1: this version of it has another opinion than the later ones, which count
+	}{
+		{"nothing wrong", loneConfig, 0, 0},
+		{"an unknown word", edit("advert_int", "advert_itn"), 5, 5},
+		{"out of range", edit("virtual_router_id 7", "virtual_router_id 7\n    priority 300"), 5, 5},
+		{"a script that everybody may write", edit("advert_int", "notify "+script+"\n    advert_int"), 6, 6},
+		{"an interface that does not exist", edit(lab.Interface, "nowhere0"), 4, -1},
+	} {
+		s.write(c.text)
+		s.ends(s.start("", nil, "-t"), c.had)
+		out := filepath.Join(s.dir, "out")
+		s.ends(s.start("", nil, "-t"+out), c.had)
+		if said, err := os.ReadFile(out); c.had != 0 && (err != nil || !strings.Contains(string(said), s.file)) {
+			t.Errorf("%s: -tFILE wrote %q, %v", c.name, said, err)
+		}
+		_ = os.Remove(out)
+		if stock == "" || c.keepalived < 0 {
+			continue
+		}
+		p, err := s.host.Start(lab.Command{Path: stock, Args: []string{"-t", "-f", s.file}, LogFile: filepath.Join(s.dir, "log")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Log(c.name)
+		s.ends(p, c.keepalived)
+	}
+}
