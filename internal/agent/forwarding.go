@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 
 	"github.com/hactl/had/internal/agent/director"
@@ -109,11 +110,11 @@ func (f *forwarding) takeNew() error {
 	return errors.Join(errs...)
 }
 
-// wants tells whether a route should be there.
+// wants tells whether a route should be there, with the same attributes.
 func (f *forwarding) wants(k route.Route) bool {
 	return f.taken && slices.ContainsFunc(f.routes, func(r routing.Route) bool {
 		mine, err := r.Kernel(f.links)
-		return err == nil && mine.Is(k)
+		return err == nil && reflect.DeepEqual(mine, k)
 	})
 }
 

@@ -271,3 +271,21 @@ func TestAReloadChangesOnlyTheRoutesAndRulesThatDiffer(t *testing.T) {
 	a.dropForwarding(i)
 	f.mustHaveDone(t, "-rule 10 blackhole", "-10.1.0.0/16", "-10.4.0.0/16")
 }
+
+func TestAReloadReplacesARouteWhoseAttributesChange(t *testing.T) {
+	a, f := routerAgent(t)
+	i := a.instances["x"]
+	a.takeForwarding(i)
+	f.did = nil
+	in := *i.conf
+	changed := first
+	changed.MTU = conf.Metric{Set: true, Value: 1400}
+	in.Routes = []conf.Route{changed, second, third}
+	before := i.forwarding
+	i.forwarding = ready(a, &in)
+	i.forwarding.kernel = f
+	if err := errors.Join(i.forwarding.succeed(before, a.forwardings()), i.forwarding.takeNew()); err != nil {
+		t.Log(err) // of the route whose interface is absent
+	}
+	f.mustHaveDone(t, "-10.1.0.0/16", "+10.1.0.0/16")
+}

@@ -291,7 +291,7 @@ func (p *routeParser) timeMetric(w, v syntax.Word, perMillisecond time.Duration)
 	micro, ok := p.l.number(number, "the time", false, limits(0, 1<<31))
 	m.Set, m.Value = ok, time.Duration(float64(micro)/1e6*float64(unit))
 	if within := min(max(m.Value, leastRTT), mostRTT); ok && within != m.Value {
-		p.l.errorf(CodeRange, v, "%s %s is outside %v..%v; %v is used", w.Text, clip(v.Text), leastRTT, mostRTT, within)
+		p.l.warnf(CodeRange, v, "%s %s is outside %v..%v; %v is used", w.Text, clip(v.Text), leastRTT, mostRTT, within)
 		m.Value = within
 	}
 	return m, ok
@@ -401,11 +401,11 @@ func (p *routeParser) check(first syntax.Word) bool {
 		return false
 	}
 	if r.TrackGroup != "" && (r.Interface == "" || !r.Track) {
-		l.errorf(CodeTracking, first, "a route with a track_group needs an interface and no no_track; its track_group is ignored")
+		l.warnf(CodeTracking, first, "a route with a track_group needs an interface and no no_track; its track_group is ignored")
 		r.TrackGroup = ""
 	}
 	if r.Track && r.Protocol.Set && r.Protocol != keepalivedProtocol {
-		l.errorf(CodeRoute, first, "a route that is tracked has keepalived's protocol number; write no_track to keep another")
+		l.warnf(CodeRoute, first, "a route that is tracked has keepalived's protocol number; write no_track to keep another")
 		r.Protocol = keepalivedProtocol
 	}
 	family := r.Family

@@ -180,11 +180,11 @@ func (p *ruleParser) check(first syntax.Word) bool {
 		return false
 	}
 	if r.TrackGroup != "" && !r.Track {
-		l.errorf(CodeTracking, first, "a rule with no_track cannot have a track_group, which is ignored")
+		l.warnf(CodeTracking, first, "a rule with no_track cannot have a track_group, which is ignored")
 		r.TrackGroup = ""
 	}
 	if r.Track && r.Protocol.Set && r.Protocol != keepalivedProtocol {
-		l.errorf(CodeRule, first, "a rule that is tracked has keepalived's protocol number; write no_track to keep another")
+		l.warnf(CodeRule, first, "a rule that is tracked has keepalived's protocol number; write no_track to keep another")
 		r.Protocol = keepalivedProtocol
 	}
 	if !r.Priority.Set {

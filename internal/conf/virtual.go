@@ -170,7 +170,7 @@ func (l *loader) resolveStatic() {
 			a.Interface = l.global.DefaultInterface
 		}
 		if a.TrackGroup != "" && !a.Track {
-			l.errorf(CodeTracking, wordAt(a.Pos), "an address with no_track cannot have a track_group, which is ignored")
+			l.warnf(CodeTracking, wordAt(a.Pos), "an address with no_track cannot have a track_group, which is ignored")
 			a.TrackGroup = ""
 		}
 		l.trackFor(a.TrackGroup, a.Pos, a.Interface)

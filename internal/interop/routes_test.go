@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -142,6 +143,18 @@ vrrp_instance VI {
 }
 `
 
+// forwardingChanges are texts of the file, and what takes their places in a reload: lines go, come and change.
+var forwardingChanges = []string{
+	"        10.100.0.0/24 via 10.77.0.9\n", "        10.110.0.0/24 via 10.77.0.9\n        10.100.0.0/24 via 10.77.0.9\n",
+	"        10.100.1.0/24 dev eth1\n", "",
+	"mtu lock 1400 advmss 1360", "mtu 1420 advmss 1360",
+	"fd91:8::/48 via fd77::9 hoplimit 33 mtu 1300", "fd91:8::/48 via fd77::9 hoplimit 34 mtu 1300",
+	"fwmark 5 table 6 preference 1003", "fwmark 7 table 6 preference 1030",
+	"    10.101.2.0/24 via 10.79.0.9 dev eth2 track_group G\n", "    10.111.0.0/24 via 10.79.0.9 dev eth2 track_group G\n",
+	"from fd77::/64 table 34 preference 400", "from fd77::/64 table 34 preference 402",
+	"10.90.0.1/24 dev eth2", "10.90.2.1/24 dev eth2",
+}
+
 // forwarder is a daemon with forwardingFile on a LAN of its own, and what it has told its pipe.
 type forwarder struct {
 	t    *testing.T
@@ -149,6 +162,7 @@ type forwarder struct {
 	host *lab.Host
 	lab  *lab.Lab
 	proc *lab.Proc
+	file string
 
 	mu   sync.Mutex
 	told string
@@ -198,6 +212,7 @@ func newForwarder(t *testing.T, p product) *forwarder {
 		}
 	}()
 	file := filepath.Join(dir, "keepalived.conf")
+	f.file = file
 	if err := os.WriteFile(file, []byte(strings.Replace(forwardingFile, "FIFO", fifo, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -236,6 +251,36 @@ func (f *forwarder) addInterface(name string, prefixes ...string) {
 	if err = errors.Join(err, awaitUp(nl, name)); err != nil {
 		f.t.Fatal(err)
 	}
+}
+
+// reload gives the daemon the file with texts replaced, in pairs.
+func (f *forwarder) reload(pairs ...string) error {
+	text, err := os.ReadFile(f.file)
+	if err != nil {
+		return err
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(string(text), pairs[i]) {
+			return fmt.Errorf("%q is not in the file", pairs[i])
+		}
+	}
+	if err := os.WriteFile(f.file, []byte(strings.NewReplacer(pairs...).Replace(string(text))), 0o600); err != nil {
+		return err
+	}
+	return f.proc.Signal(syscall.SIGHUP)
+}
+
+func (f *forwarder) hasRoute(destination string) bool {
+	f.t.Helper()
+	_, prefix, err := net.ParseCIDR(destination)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	list, err := f.host.Netlink().RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Dst: prefix}, netlink.RT_FILTER_DST)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return len(list) > 0
 }
 
 // states is what the instance has reported, in order.
@@ -483,6 +528,20 @@ func TestForwarding(t *testing.T) {
 	// (That a virtual IPv6 route is removed keepalived 2.2.7 overlooks in any case.)
 	each(func(f *forwarder) error { return rule(f, 1000) })
 	back("a virtual rule was removed", "BACKUP", "MASTER")
+	each(func(f *forwarder) error { return f.reload(forwardingChanges...) })
+	// There is no sign of the end of a reload; the routes that it brings are one.
+	for deadline := time.Now().Add(forwardingLimit); !ours.hasRoute("10.110.0.0/24") || !theirs.hasRoute("10.110.0.0/24"); {
+		if time.Now().After(deadline) {
+			t.Fatal("reloaded, and the new route is not there")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	master = reached("reloaded", states...)
+	for _, text := range []string{"to 10.100.1.0,", "to 10.101.2.0,", "priority 1003,", "priority 400,", "10.90.0.1/24"} {
+		if slices.ContainsFunc(master, func(line string) bool { return strings.Contains(line, text) }) {
+			t.Errorf("still there after the reload: %s", text)
+		}
+	}
 	for _, name := range []string{"eth1", "eth2"} { // a virtual route and a rule name the one, a track_group the other
 		set := func(change func(netlink.Link) error) func(f *forwarder) error {
 			return func(f *forwarder) error {
