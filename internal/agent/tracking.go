@@ -236,6 +236,9 @@ func (a *Agent) fitness(i *instance) (causes map[string]bool, priority uint8) {
 	if i.conf.TrackSource && !a.hasSource(i.conf) {
 		causes["source address "+i.conf.Source.String()+" is absent"] = false
 	}
+	if i.conf.Unicast && len(i.conf.Peers) == 0 {
+		causes["there is no unicast peer"] = false // unicast_fault_no_peer
+	}
 	outcome := track.Evaluate(i.conf.Priority, a.objects(i), a.trackedFiles(i))
 	for _, f := range outcome.Faults {
 		causes[f] = false

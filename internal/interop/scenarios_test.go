@@ -344,6 +344,11 @@ var wireScenarios = []scenario{
 		differs: []explained{{"2.2.7 does not know the word", []string{"advert", "notify", "exit code"}}},
 	},
 	{
+		name:  "unicast_fault_no_peer",
+		conf:  one("unicast_peer {", "}", "unicast_fault_no_peer", notify),
+		steps: []step{{4.5, pass}},
+	},
+	{
 		name:  "no addresses in version 2",
 		conf:  conf(vi("version 2", notify)),
 		steps: []step{{4.5, pass}},

@@ -182,6 +182,13 @@ var effects = map[string]struct {
 	"vrrp_sync_group/smtp_alert":      {NotDone, noMail},
 	"vrrp_sync_group/global_tracking": {Inert, "it has none in keepalived either"},
 
+	"vrrp_instance/authentication/auth_type/AH": {Refused, "without it no other router would be understood; PASS keeps as few off the link"},
+
+	"cluster/arbitration": {Differs, "gateway is not done by this version: the majority decides"},
+	"cluster/quorum_loss": {Differs, "hold is not done by this version: demote is in force"},
+
+	"global_defs/dynamic_interfaces": {Differs, "an instance waits for an interface that does not exist in any case"},
+
 	"vrrp_instance/use_vmac":                  {Differs, "a VMAC that somebody deletes is made again; kernel parameters of the interface below are put back at stop"},
 	"vrrp_instance/use_ipvlan":                {Differs, "over IPv4 without an address it speaks from that of the interface below"},
 	"vrrp_instance/track_bfd":                 {NotDone, noTracker},
