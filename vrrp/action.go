@@ -59,8 +59,11 @@ type (
 	LeaveActive struct{ To Status }
 
 	// Announce asks for one burst of Repeat gratuitous ARP messages or unsolicited neighbour advertisements for every
-	// virtual address.
-	Announce struct{ Repeat int }
+	// virtual address, with Extra for those on other interfaces than the router's only.
+	Announce struct {
+		Repeat int
+		Extra  bool
+	}
 
 	// LowerHeard reports that an Active router heard an advertisement of lower rank: notify_master_rx_lower_pri runs,
 	// and the caller sends Defend to the other members of the sync group.
@@ -110,7 +113,13 @@ func (BecomeActive) String() string { return "become active" }
 func (a LeaveActive) String() string { return fmt.Sprintf("leave active for %v", a.To) }
 
 // String returns the action as one line for traces.
-func (a Announce) String() string { return fmt.Sprintf("announce, %d per address", a.Repeat) }
+func (a Announce) String() string {
+	where := ""
+	if a.Extra {
+		where = " on other interfaces"
+	}
+	return fmt.Sprintf("announce, %d per address%s", a.Repeat, where)
+}
 
 // String returns the action as one line for traces.
 func (a LowerHeard) String() string {

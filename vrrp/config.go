@@ -81,6 +81,10 @@ type Config struct {
 
 	GARP GARP
 
+	// ExtraAnnounce is the period in which an Active router announces the addresses on other interfaces than its own
+	// (keepalived's garp_extra_if); 0: none.
+	ExtraAnnounce time.Duration
+
 	// Local is our own source address on the link, for the comparison of equal priorities. It may change between
 	// steps. While it is unset every other router of equal priority wins.
 	Local netip.Addr
@@ -149,6 +153,9 @@ func (c *Config) Validate() error {
 	}
 	if c.TimerExpiredBackup == PriorityOwner {
 		complain("priority 255 of timer_expired_backup is not in 1..254")
+	}
+	if c.ExtraAnnounce < 0 {
+		complain("period %v of announcements on other interfaces is negative", c.ExtraAnnounce)
 	}
 	if g := c.GARP; g.MasterRepeat < 0 || g.MasterDelay < 0 || g.MasterRefresh < 0 || g.MasterRefreshRepeat < 0 ||
 		g.LowerPrioRepeat < 0 || g.LowerPrioDelay < 0 {

@@ -158,7 +158,7 @@ func fuzzConfig(bits, priority byte) Config {
 		cfg.PreemptDelay = 5 * time.Second
 	}
 	if flag(6) {
-		cfg.TimerExpiredBackup, cfg.GARP.MasterRefresh = 254, 3*time.Second
+		cfg.TimerExpiredBackup, cfg.GARP.MasterRefresh, cfg.ExtraAnnounce = 254, 3*time.Second, 2*time.Second
 	}
 	return cfg
 }

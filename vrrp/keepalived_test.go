@@ -206,6 +206,21 @@ func TestAnnouncementsOfANewMasterComeTwiceAndThenAsRefresh(t *testing.T) {
 	}
 }
 
+func TestAnnouncementsOnOtherInterfacesArePeriodic(t *testing.T) {
+	r := v3(t, interval(40*time.Second), func(c *Config) { c.GARP.MasterDelay, c.ExtraAnnounce = 0, 7*time.Second }).active()
+	since := r.now
+	for n := range 3 {
+		r.untilDeadline()
+		r.wantActions("announce, 1 per address on other interfaces")
+		if got, want := r.now.Sub(since), time.Duration(n+1)*7*time.Second; got != want {
+			t.Fatalf("at %v, want %v", got, want)
+		}
+	}
+	if r.do(heard(150, higher)); r.s.ExtraAt != 0 {
+		t.Errorf("timer still armed: %+v", r.s)
+	}
+}
+
 func TestZeroRepeatsOfMasterAndRefreshCountAsOne(t *testing.T) {
 	r := v3(t, interval(40*time.Second), func(c *Config) {
 		c.GARP = GARP{MasterRefresh: time.Second}

@@ -90,6 +90,7 @@ type State struct {
 	AnnounceAt      clock.Time // second burst of announcements after becoming Active
 	RefreshAt       clock.Time // next periodic announcement
 	LowerAnnounceAt clock.Time // second burst after hearing a lower priority
+	ExtraAt         clock.Time // next periodic announcement on other interfaces
 
 	// Another owner of lower address is heard while we are an Active owner: first ConflictAdverts more advertisements
 	// are sent, then we wait until ConflictAt, of ConflictInterval 1.2 times, for the other to fall silent.
@@ -116,7 +117,7 @@ func (s State) Deadline() clock.Time {
 		}
 		return s.DownAt
 	case Active:
-		return clock.Earliest(s.AdvertAt, s.AnnounceAt, s.RefreshAt, s.LowerAnnounceAt, s.ConflictAt)
+		return clock.Earliest(s.AdvertAt, s.AnnounceAt, s.RefreshAt, s.LowerAnnounceAt, s.ExtraAt, s.ConflictAt)
 	}
 	return 0
 }
@@ -134,7 +135,7 @@ func (s State) Check(cfg *Config) error {
 	must(s.Status <= Fault, "the status is one of the four")
 	must(!running || s.Priority > 0, "a running router has a priority")
 	must(!running || s.ActiveInterval > 0, "a running router has an interval")
-	must(s.Status == Active || s.AdvertAt == 0 && s.AnnounceAt == 0 && s.RefreshAt == 0 && s.LowerAnnounceAt == 0,
+	must(s.Status == Active || s.AdvertAt == 0 && s.AnnounceAt == 0 && s.RefreshAt == 0 && s.LowerAnnounceAt == 0 && s.ExtraAt == 0,
 		"only an active router has advertisement and announcement timers")
 	must(s.SettledAt == 0 || cfg.Gated && s.Status == Active, "only a gated active router settles")
 	must(s.Status == Active || s.ConflictAt == 0 && s.ConflictAdverts == 0, "only an active router is in conflict")

@@ -219,6 +219,9 @@ func (st *step) becomeActive(reason string) {
 	if st.cfg.GARP.MasterRefresh > 0 {
 		st.RefreshAt = st.now.Add(st.cfg.GARP.MasterDelay + st.cfg.GARP.MasterRefresh)
 	}
+	if st.cfg.ExtraAnnounce > 0 {
+		st.ExtraAt = st.now.Add(st.cfg.ExtraAnnounce)
+	}
 	st.emit(Transition{From: from, To: Active, Reason: reason})
 }
 
@@ -267,6 +270,13 @@ func (st *step) tickActive() {
 		if st.cfg.GARP.MasterRefresh > 0 {
 			st.RefreshAt = st.now.Add(st.cfg.GARP.MasterRefresh)
 			st.emit(Announce{Repeat: max(1, st.cfg.GARP.MasterRefreshRepeat)})
+		}
+	}
+	if st.due(st.ExtraAt) {
+		st.ExtraAt = 0
+		if st.cfg.ExtraAnnounce > 0 {
+			st.ExtraAt = st.now.Add(st.cfg.ExtraAnnounce)
+			st.emit(Announce{Repeat: 1, Extra: true})
 		}
 	}
 	if st.due(st.LowerAnnounceAt) {

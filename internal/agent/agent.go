@@ -28,6 +28,7 @@ import (
 	"github.com/hactl/had/internal/linux/link"
 	"github.com/hactl/had/internal/linux/neigh"
 	"github.com/hactl/had/internal/linux/route"
+	"github.com/hactl/had/internal/linux/sysctl"
 	"github.com/hactl/had/internal/linux/vmac"
 	"github.com/hactl/had/internal/member"
 	"github.com/hactl/had/internal/notify"
@@ -114,6 +115,7 @@ type Agent struct {
 	router     *route.Manager // nil: there are neither routes nor rules
 	static     *holding       // the static addresses
 	promotion  promotion
+	parameters sysctl.Changes
 	table      link.Table
 	synced     bool
 	instances  map[string]*instance
@@ -312,6 +314,11 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 	if err := a.dropBelow(); err != nil {
 		return fmt.Errorf("remove what an earlier life left behind: %w", err)
 	}
+	if a.cfg.Global.DisableLocalIGMP {
+		if err := a.parameters.Set(sysctl.Net("ipv4", "igmp_link_local_mcast_reports"), "0"); err != nil {
+			a.log.Warn("the kernel still reports link-local multicast groups", "err", err)
+		}
+	}
 	a.replaceFilter()
 	if err := a.awaitCarriers(ctx); err != nil {
 		return err
@@ -508,6 +515,9 @@ func (a *Agent) withdraw() {
 	}
 	a.deleteCarriers()
 	a.closeFilter()
+	if err := a.parameters.Restore(); err != nil {
+		a.log.Warn("a kernel parameter stays as it was changed", "err", err)
+	}
 	if a.guard != nil {
 		if err := a.guard.Close(failed); err != nil {
 			a.log.Error("cannot remove the guard", "err", err)

@@ -23,6 +23,7 @@ const carrierPatience = 500 * time.Millisecond
 type carrier struct {
 	vmac.Spec
 	instance string
+	main     bool         // of use_vmac or use_ipvlan: it stands for the instance's interface
 	speaks   bool         // advertisements leave by it
 	source   netip.Addr   // configured source of the advertisements
 	address  netip.Prefix // that it has for itself (use_ipvlan)
@@ -62,6 +63,7 @@ func place(c *conf.Config, existing []vmac.Existing) (*conf.Config, []*carrier) 
 		w, wanted := mainCarrier(c, in)
 		if wanted {
 			i := get(main, w)
+			carriers[i].main = true
 			if in.IPVLAN != nil {
 				carriers[i].address = in.IPVLAN.Address
 			}
@@ -150,6 +152,22 @@ func named(carriers []*carrier, name string) *carrier {
 		}
 	}
 	return nil
+}
+
+// announced lists the addresses of an instance that an announcement is of: all, or with extra those on other interfaces than
+// its own (garp_extra_if).
+func (a *Agent) announced(in *conf.Instance, extra bool) []conf.Address {
+	addresses := held(in)
+	if !extra {
+		return addresses
+	}
+	return slices.DeleteFunc(addresses, func(addr conf.Address) bool {
+		own := named(a.carriers, addr.Interface)
+		if own == nil {
+			return addr.Interface == in.Interface || !in.GARPExtraInterfaces.All
+		}
+		return own.main
+	})
 }
 
 // placeInstances decides on the interfaces that are to be made.

@@ -79,6 +79,28 @@ func TestPlace(t *testing.T) {
 	}
 }
 
+func TestExtraAnnouncementsAreOfAddressesElsewhere(t *testing.T) {
+	in := conf.Instance{Name: "a", Interface: "eth0", VRID: 51, Family: conf.IPv4, VMAC: &conf.VMAC{TransmitFromBase: true},
+		Addresses: []conf.Address{addressOn("eth0", "10.0.0.51/24", false), addressOn("eth1", "10.1.0.51/24", false),
+			addressOn("eth2", "10.2.0.51/24", true)},
+		Excluded: []conf.Address{addressOn("eth0", "fd77::51/64", false)}}
+	a := &Agent{}
+	a.cfg, a.carriers = place(&conf.Config{Global: conf.Global{VMACPrefix: "vrrp", VMACAddrPrefix: "addr"}, Instances: []conf.Instance{in}}, nil)
+	for want, test := range map[string]struct{ extra, all bool }{
+		"vrrp.51 eth1 addr.51 eth0 ": {}, "addr.51 ": {extra: true}, "eth1 addr.51 ": {extra: true, all: true},
+	} {
+		placed := a.cfg.Instances[0]
+		placed.GARPExtraInterfaces.All = test.all
+		got := ""
+		for _, addr := range a.announced(&placed, test.extra) {
+			got += addr.Interface + " "
+		}
+		if got != want {
+			t.Errorf("%+v: %s, want %s", test, got, want)
+		}
+	}
+}
+
 func TestFilterRules(t *testing.T) {
 	c := &conf.Config{Global: conf.Global{VMACPrefix: "vrrp", Firewall: conf.Firewall{NftablesPriority: -1}}, Instances: []conf.Instance{
 		{Name: "a", Interface: "eth0", VRID: 51, Family: conf.IPv4, Accept: true, VMAC: &conf.VMAC{},

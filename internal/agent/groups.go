@@ -65,7 +65,7 @@ func virtualRouter(in *conf.Instance) vrrp.Config {
 		AdvertInterval: in.AdvertInterval, DownTimerAdverts: in.DownTimerAdverts, Preempt: in.Preempt,
 		PreemptDelay: in.PreemptDelay, InitialActive: in.InitialMaster, OwnerIgnoreAdverts: in.OwnerIgnoreAdverts,
 		HigherPrioSendAdvert: in.HigherPrioSendAdvert, LowerPrioNoAdvert: in.LowerPrioNoAdvert,
-		TimerExpiredBackup: in.TimerExpiredBackup, GARP: vrrp.GARP(in.GARP),
+		TimerExpiredBackup: in.TimerExpiredBackup, GARP: vrrp.GARP(in.GARP), ExtraAnnounce: in.GARPExtraInterfaces.Period,
 	}
 }
 

@@ -257,6 +257,45 @@ func TestVMACInterfaces(t *testing.T) {
 	}
 }
 
+// TestExtraAnnouncements counts the announcements of addresses that are not on the interface that advertises.
+func TestExtraAnnouncements(t *testing.T) {
+	t.Parallel()
+	for _, p := range []product{keepalived, had} {
+		for _, test := range []struct{ word, own string }{{"garp_extra_if 1", " use_vmac"}, {"garp_extra_if all 1", ""}} {
+			t.Run(fmt.Sprintf("%s announces addresses elsewhere now and then: %s%s", p, test.word, test.own), func(t *testing.T) {
+				t.Parallel()
+				extraAnnouncements(t, p, test.word, test.own)
+			})
+		}
+	}
+}
+
+func extraAnnouncements(t *testing.T, p product, word, own string) {
+	const elsewhere, periods = "10.78.0.100", 3
+	l := newLAN(t, quick.vips()...)
+	r := l.addRouter(p, quick.advertInterval())
+	l.addSegment(vrid+1, elsewhere)
+	i := quick.instance(r, r, highPriority, "use_vmac", word, "garp_master_repeat 1", "garp_master_delay 0")
+	i.vips = append(i.vips, elsewhere+"/24 dev "+second+own)
+	r.write("keepalived.conf", configuration(i))
+	r.boot()
+	began := l.firstAdvert(r, l.start, quick.electionLimit())
+	claims := map[netip.Addr]int{}
+	l.await(periods*time.Second+startTime+tolerance, fmt.Sprintf("%s has made %d announcements after the first", r.name, periods), func() string {
+		clear(claims)
+		for _, e := range l.record.find(began.Add(time.Second/2), func(e *event) bool { return e.kind == claim }) {
+			claims[e.addr]++
+		}
+		if n := claims[netip.MustParseAddr(elsewhere)]; n < periods {
+			return fmt.Sprint(n)
+		}
+		return ""
+	})
+	if len(claims) > 1 {
+		t.Errorf("announcements of others, too: %v", claims)
+	}
+}
+
 // TestVMACRemovedByHand deletes the VMAC of a master.
 func TestVMACRemovedByHand(t *testing.T) {
 	t.Parallel()
@@ -361,5 +400,40 @@ func TestAcceptMode(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestDisableLocalIGMP reads the kernel's parameter while a router runs and after it.
+func TestDisableLocalIGMP(t *testing.T) {
+	t.Parallel()
+	for _, p := range []product{keepalived, had} {
+		t.Run(fmt.Sprintf("%s keeps the kernel from reporting link-local groups", p), func(t *testing.T) {
+			t.Parallel()
+			l := newLAN(t, quick.vips()...)
+			r := l.addRouter(p, quick.advertInterval())
+			i := quick.instance(r, r, highPriority)
+			i.global = "disable_local_igmp"
+			r.write("keepalived.conf", configuration(i))
+			reports := func() (value string) {
+				if err := r.host.Do(func() error {
+					b, err := os.ReadFile("/proc/sys/net/ipv4/igmp_link_local_mcast_reports")
+					value = strings.TrimSpace(string(b))
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
+				return value
+			}
+			before := reports()
+			r.boot()
+			l.firstAdvert(r, l.start, quick.electionLimit())
+			if got := reports(); got != "0" {
+				t.Errorf("%s while %s runs", got, r.name)
+			}
+			r.shutdown()
+			if got := reports(); got != before {
+				t.Errorf("%s after its end, %s before", got, before)
+			}
+		})
 	}
 }

@@ -120,10 +120,12 @@ type (
 	}
 	// DropAddresses removes it, and announcements that still wait.
 	DropAddresses struct{ Instance string }
-	// Announce sends a burst of gratuitous ARP or unsolicited NA for each address.
+	// Announce sends a burst of gratuitous ARP or unsolicited NA for each address, with Extra for those on other interfaces
+	// than the instance's only.
 	Announce struct {
 		Instance string
 		Repeat   int
+		Extra    bool
 		NotAfter clock.Time
 	}
 	// ConfirmInvisible asks for Invisible once the guard of the group is shut and, where the guard cannot be relied on,

@@ -306,7 +306,7 @@ func (m *Machine) vrrp(now clock.Time, i *instance, ev vrrp.Event) {
 				left = "left Active"
 			}
 		case vrrp.Announce:
-			m.do(Announce{Instance: i.cfg.Name, Repeat: a.Repeat, NotAfter: g.until})
+			m.do(Announce{Instance: i.cfg.Name, Repeat: a.Repeat, Extra: a.Extra, NotAfter: g.until})
 		case vrrp.LowerHeard:
 			m.do(LowerHeard{Instance: i.cfg.Name, LowerHeard: a})
 			m.peers(now, i, vrrp.Defend{})

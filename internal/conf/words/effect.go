@@ -95,14 +95,11 @@ var effects = map[string]struct {
 	"global_defs/max_auto_priority":                   {NoEffect, oneProcess},
 	"global_defs/min_auto_priority_delay":             {NoEffect, oneProcess},
 	"global_defs/checker_log_all_failures":            {NoEffect, "virtual servers are not checked"},
-	"global_defs/disable_local_igmp":                  {NotDone, "the kernel reports the multicast groups"},
 	"global_defs/lvs_timeouts":                        {NotDone, noLVS},
 	"global_defs/lvs_flush":                           {NotDone, noLVS},
 	"global_defs/lvs_flush_on_stop":                   {NotDone, noLVS},
 	"global_defs/lvs_flush_onstop":                    {NotDone, noLVS},
 	"global_defs/lvs_sync_daemon":                     {NotDone, noLVS},
-	"global_defs/vrrp_garp_extra_if":                  {NotDone, "addresses on other interfaces are announced as all others are"},
-	"global_defs/vrrp_vmac_garp_intvl":                {NotDone, "addresses on other interfaces are announced as all others are"},
 	"global_defs/vrrp_iptables":                       {NoEffect, viaNftables},
 	"global_defs/vrrp_ipsets":                         {NoEffect, viaNftables},
 	"global_defs/nftables":                            {Differs, "the rules are there from the start to the stop, and not only while the router is MASTER"},
@@ -198,8 +195,6 @@ var effects = map[string]struct {
 	"vrrp_instance/debug":                     {Inert, "it has none in keepalived either"},
 	"vrrp_instance/smtp_alert":                {NotDone, noMail},
 	"vrrp_instance/lvs_sync_daemon_interface": {NotDone, noLVS},
-	"vrrp_instance/garp_extra_if":             {NotDone, "addresses on other interfaces are announced as all others are"},
-	"vrrp_instance/vmac_garp_intvl":           {NotDone, "addresses on other interfaces are announced as all others are"},
 	"vrrp_instance/skip_check_adv_addr":       {NoEffect, noAddressCheck},
 }
 
