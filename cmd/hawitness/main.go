@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"syscall"
 
 	"github.com/hactl/had/cluster"
 	"github.com/hactl/had/internal/clock/leaseclock"
@@ -28,8 +29,10 @@ func run(ctx context.Context, c daemon.Configuration, log *slog.Logger) error {
 		return &daemon.ConfigError{Text: fmt.Sprintf("peer %s is a director in the cluster block: run had, or add the word witness to it", self.Name)}
 	}
 	go func() {
-		for range c.Signals {
-			log.Warn("a witness does not reload its configuration: restart it if the cluster block has changed")
+		for s := range c.Signals {
+			if s == syscall.SIGHUP {
+				log.Warn("a witness does not reload its configuration: restart it if the cluster block has changed")
+			}
 		}
 	}()
 	return member.Live(ctx, c.Config, c.Socket, version, log,

@@ -63,6 +63,7 @@ type Options struct {
 	Supervisor Supervisor // nil: nobody
 
 	Signals <-chan os.Signal // that ask for something while it runs
+	DumpDir string           // where dumps go that have no file in the configuration
 }
 
 // Supervisor is who watches over the process: a service manager, or nobody. Its methods do not wait.
@@ -161,6 +162,7 @@ type instance struct {
 	told     uint8  // priority that the pipes have been told
 	stuck    string // why addresses could not be removed
 	removed  bool   // by a reload
+	counted  counted
 	since    time.Time
 	reported notify.State // the last one that scripts and pipes were told
 	sentAt   time.Time

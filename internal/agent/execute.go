@@ -270,6 +270,12 @@ func (a *Agent) confirm(act director.ConfirmInvisible) []director.Event {
 func (a *Agent) transition(t director.Transition) {
 	i := a.instances[t.Instance]
 	i.since = time.Now()
+	switch vrrp.Active {
+	case t.To:
+		i.counted.became++
+	case t.From:
+		i.counted.released++
+	}
 	level := a.log.Info
 	if t.Silent {
 		level = a.log.Debug

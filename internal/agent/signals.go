@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"syscall"
+
+	"github.com/hactl/had/internal/daemon"
 )
 
 // obey does what signals ask for until ctx ends.
@@ -12,8 +14,17 @@ func (a *Agent) obey(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case s := <-a.opt.Signals:
-			if s == syscall.SIGHUP {
+			switch s {
+			case syscall.SIGHUP:
 				_, _ = a.Reload(ctx) // logs what comes of it
+			case syscall.SIGUSR1:
+				a.dumpData(ctx)
+			case syscall.SIGUSR2:
+				a.dumpStatistics(ctx, false)
+			case daemon.SignalClearStats:
+				a.dumpStatistics(ctx, true)
+			case daemon.SignalJSON:
+				a.dumpJSON(ctx)
 			}
 		}
 	}

@@ -136,7 +136,7 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGHUP)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, SignalJSON, SignalClearStats)
 	defer signal.Stop(signals)
 	supervisor := newSupervisor(log, detached)
 	supervising, unsupervised := context.WithCancel(context.Background())

@@ -244,3 +244,50 @@ func TestConfigTest(t *testing.T) {
 		s.ends(p, c.keepalived)
 	}
 }
+
+// The dumps that signals ask for are in the directory of the control socket, or where the configuration says.
+func TestDumps(t *testing.T) {
+	t.Parallel()
+	s := newLone(t)
+	mine, victim := filepath.Join(s.dir, "mine.json"), filepath.Join(s.dir, "victim")
+	s.write("global_defs {\n    json_dump_file " + mine + "\n    json_version 2\n}\n" + loneConfig)
+	if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, mine); err != nil { // somebody has prepared the place
+		t.Fatal(err)
+	}
+	p := s.start("", nil, "-p", filepath.Join(s.dir, "had.pid"))
+	s.eventually("the address is there", s.ownsAddress)
+	read := func(name string) string {
+		text, _ := os.ReadFile(name)
+		return string(text)
+	}
+	data, statistics := filepath.Join(s.dir, "keepalived.data"), filepath.Join(s.dir, "keepalived.stats")
+	for sig, so := range map[syscall.Signal]func() bool{
+		syscall.SIGUSR1: func() bool { return strings.Contains(read(data), "State = MASTER") },
+		syscall.SIGUSR2: func() bool { return strings.Contains(read(statistics), "Became master: 1") },
+		daemon.SignalJSON: func() bool {
+			return strings.HasPrefix(read(mine), `{"vrrp":[{"data":{"iname":"A"`)
+		},
+	} {
+		if err := p.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("the dump is there", so)
+	}
+	if read(victim) != "precious" {
+		t.Errorf("a symbolic link was followed: %q", read(victim))
+	}
+	for range 2 { // the first one writes before it clears
+		if err := p.Signal(daemon.SignalClearStats); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	s.eventually("the counters have begun anew", func() bool { return strings.Contains(read(statistics), "Became master: 0") })
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.ends(p, daemon.ExitOK)
+}

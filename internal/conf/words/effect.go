@@ -52,7 +52,6 @@ const (
 	routesDiffer   = "routes of type local, broadcast and anycast get the scope that the kernel demands of them"
 	viaNftables    = "nftables does what they would do, in a table named keepalived or as nftables says"
 	noBuffers      = "the kernel's sizes are used"
-	noDump         = "hactl shows the state"
 	noAddressCheck = "the addresses in an advertisement are no reason to drop it"
 )
 
@@ -161,11 +160,10 @@ var effects = map[string]struct {
 	"global_defs/reload_file":                         {NotDone, "no file shows that a reload goes on"},
 	"global_defs/config_save_dir":                     {NotDone, "no copy is kept"},
 	"global_defs/tmp_config_directory":                {NoEffect, oneProcess},
-	"global_defs/data_use_instance":                   {NoEffect, noDump},
-	"global_defs/json_version":                        {NoEffect, noDump},
-	"global_defs/state_dump_file":                     {NoEffect, noDump},
-	"global_defs/stats_dump_file":                     {NoEffect, noDump},
-	"global_defs/json_dump_file":                      {NoEffect, noDump},
+	"global_defs/data_use_instance":                   {NoEffect, "dumps go into the directory of the control socket, which tells instances apart"},
+	"global_defs/state_dump_file":                     {Differs, "without it the file is keepalived.data in the directory of the control socket, /run/had, not in /tmp"},
+	"global_defs/stats_dump_file":                     {Differs, "without it the file is keepalived.stats in the directory of the control socket, /run/had, not in /tmp"},
+	"global_defs/json_dump_file":                      {Differs, "without it the file is keepalived.json in the directory of the control socket, /run/had, not in /tmp"},
 
 	"global_defs/log_unknown_vrids":        {Differs, "each sender and virtual router is logged once"},
 	"global_defs/vrrp_skip_check_adv_addr": {NoEffect, noAddressCheck},
