@@ -260,6 +260,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.step(director.Start{Delay: a.startDelay()})
 	a.opt.Supervisor.Ready()
 	go a.obey(work)
+	go a.reloadAtTime(work)
 	return a.loop(ctx)
 }
 

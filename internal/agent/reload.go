@@ -130,7 +130,12 @@ func (a *Agent) reload(ctx context.Context) (api.ReloadOutcome, error) {
 // read reads the configuration and compares it with the running one. It changes nothing. The error is for people: it
 // holds everything that speaks against the new configuration.
 func (a *Agent) read() (*candidate, error) {
+	shown, err := a.showReload()
+	if err != nil {
+		a.log.Error("a reload cannot be shown", "err", err)
+	}
 	cfg, findings, err := a.opt.Reread()
+	shown()
 	if err != nil {
 		return nil, &api.Problem{Kind: api.Failed, What: "the configuration cannot be read; the running one stays", Why: err.Error()}
 	}

@@ -291,3 +291,23 @@ func TestDumps(t *testing.T) {
 	}
 	s.ends(p, daemon.ExitOK)
 }
+
+// A reload at a set time: the file that holds the time is removed when it has come.
+func TestReloadAtATime(t *testing.T) {
+	t.Parallel()
+	s := newLone(t)
+	path := filepath.Join(s.dir, "reload.at")
+	s.write("global_defs {\n    reload_time_file " + path + "\n}\n" + loneConfig)
+	s.start("", nil, "-p", filepath.Join(s.dir, "had.pid"))
+	s.eventually("the address is there", s.ownsAddress)
+	s.write("global_defs {\n    reload_time_file " + path + "\n}\n" + strings.Replace(loneConfig, "10.77.0.70", "10.77.0.71", 1))
+	if err := os.WriteFile(path, []byte(time.Now().Add(3*time.Second).Format(time.TimeOnly)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the reload is planned", func() bool { return strings.Contains(s.log(), "a reload is planned") })
+	if !s.ownsAddress() {
+		t.Error("reloaded before its time")
+	}
+	s.eventually("the address has changed", func() bool { return !s.ownsAddress() })
+	s.eventually("the file is gone", func() bool { _, err := os.Stat(path); return os.IsNotExist(err) })
+}
