@@ -220,7 +220,8 @@ func newForwarder(t *testing.T, p product) *forwarder {
 		Args: []string{"-f", file, "-n", "-l", "-D", "--control-socket", filepath.Join(dir, "had.sock")}}
 	if p == keepalived {
 		command.Path = "/usr/sbin/keepalived"
-		command.Args = []string{"-f", file, "-n", "-l", "-D", "-P", "-p", filepath.Join(dir, "parent.pid"), "-r", filepath.Join(dir, "vrrp.pid")}
+		command.Args = []string{"-f", file, "-n", "-l", "-D", "-P", "-p", filepath.Join(dir, "parent.pid"),
+			"-r", filepath.Join(dir, "vrrp.pid")}
 	}
 	if f.proc, err = f.host.Start(command); err != nil {
 		t.Fatal(err)
@@ -496,7 +497,8 @@ func TestForwarding(t *testing.T) {
 		return f.host.Netlink().RouteDel(&list[0])
 	}
 	rule := func(f *forwarder, priority int) error {
-		list, err := f.host.Netlink().RuleListFiltered(netlink.FAMILY_V4, &netlink.Rule{Priority: priority}, netlink.RT_FILTER_PRIORITY)
+		list, err := f.host.Netlink().RuleListFiltered(netlink.FAMILY_V4, &netlink.Rule{Priority: priority},
+			netlink.RT_FILTER_PRIORITY)
 		if err != nil || len(list) != 1 {
 			return fmt.Errorf("%d rules of priority %d: %w", len(list), priority, err)
 		}

@@ -86,7 +86,8 @@ func (s *stage) follow(n *site.Node) *changes {
 	c := &changes{now: map[string]bool{}}
 	var feed *rtnl.Subscription
 	s.must(n.Host.Do(func() (err error) {
-		feed, err = rtnl.Subscribe(slog.New(slog.DiscardHandler), unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE)
+		feed, err = rtnl.Subscribe(slog.New(slog.DiscardHandler), unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE,
+			unix.RTNLGRP_IPV4_RULE)
 		return err
 	}))
 	ended := make(chan struct{})
@@ -102,11 +103,13 @@ func (s *stage) follow(n *site.Node) *changes {
 				switch m.Header.Type {
 				case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 					if a, err := address.Parse(m.Data); err == nil {
-						c.note(map[string]string{site.VIP4.String(): "vip", "203.0.113.1": "static-address"}[a.Prefix.Addr().String()], there)
+						addr := a.Prefix.Addr().String()
+						c.note(map[string]string{site.VIP4.String(): "vip", "203.0.113.1": "static-address"}[addr], there)
 					}
 				case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 					if r, err := route.Parse(m.Data); err == nil && r.Protocol == route.Protocol {
-						c.note(map[string]string{"198.51.100.0/24": "route", "198.51.101.0/24": "static-route"}[r.Destination.String()], there)
+						to := r.Destination.String()
+						c.note(map[string]string{"198.51.100.0/24": "route", "198.51.101.0/24": "static-route"}[to], there)
 					}
 				case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 					if r, err := route.ParseRule(m.Data); err == nil && r.Protocol == route.Protocol {
