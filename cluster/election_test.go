@@ -3,11 +3,40 @@ package cluster
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
 	"time"
 )
+
+// tricked is a cluster with some of the tricks.
+func tricked(t testing.TB, lease time.Duration, tricks tricks) *world {
+	w := newWorld(t, lease)
+	w.tweak = func(cfg *Config) { cfg.seams.tricks = &tricks }
+	w.found()
+	return w
+}
+
+// elect kills the leader, returns how long it takes until another member leads and can commit, and which one it is, and makes the
+// cluster whole again.
+func (w *world) elect() (took time.Duration, next string) {
+	old := w.leader(20*time.Second, "lb1", "lb2", "w1")
+	var others []string
+	for name := range w.nodes {
+		if name != old.name {
+			others = append(others, name)
+		}
+	}
+	time.Sleep(rand.N(100 * time.Millisecond)) // a random moment between two heartbeats
+	start := time.Now()
+	go old.kill()
+	leader := w.leader(20*time.Second, others...)
+	leader.submit(w.t, 5*time.Second, "elected")
+	took = time.Since(start)
+	old.kill()
+	w.start(old.name)
+	w.whole(20 * time.Second)
+	return took, leader.name
+}
 
 // BenchmarkElection kills the leader, again and again, and measures how long it takes until another member leads and can
 // commit, at the shortest timeouts (T = 150 ms). Run it with -benchtime 30x or more; the metrics are in milliseconds.
@@ -22,35 +51,15 @@ func BenchmarkElection(b *testing.B) {
 		{"poke+rank+retry", allTricks},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			w := newWorld(b, 187*time.Millisecond)
-			w.tweak = func(cfg *Config) { cfg.seams.tricks = &c.tricks }
-			w.found()
+			w := tricked(b, 187*time.Millisecond, c.tricks)
 			var times []time.Duration
 			witness := 0
 			for b.Loop() {
-				old := w.leader(5*time.Second, "lb1", "lb2", "w1")
-				var others []string
-				for name := range w.nodes {
-					if name != old.name {
-						others = append(others, name)
-					}
-				}
-				time.Sleep(rand.N(100 * time.Millisecond)) // a random moment between two heartbeats
-				start := time.Now()
-				go old.kill()
-				next := w.leader(20*time.Second, others...)
-				next.submit(b, 5*time.Second, "elected")
-				times = append(times, time.Since(start))
-				if took := time.Since(start); took > 260*time.Millisecond && os.Getenv("HAD_TEST_LOG") != "" {
-					fmt.Fprintln(os.Stderr, "SLOW", took, "killed", old.name, "at", start.UTC().Format("15:04:05.000"))
-					w.log.dumpSince(start)
-				}
-				if next.name == "w1" {
+				took, next := w.elect()
+				times = append(times, took)
+				if next == "w1" {
 					witness++
 				}
-				old.kill()
-				w.start(old.name)
-				w.whole(20 * time.Second)
 			}
 			slices.Sort(times)
 			at := func(share float64) float64 {
