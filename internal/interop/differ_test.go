@@ -31,8 +31,8 @@ import (
 //
 // It runs before the other tests, which depend more on time, and not beside them.
 func TestDifferences(t *testing.T) {
-	for _, s := range slices.Concat(timerScenarios, rivalScenarios, wireScenarios, addressScenarios,
-		announcementScenarios, groupScenarios, trackScenarios, notifyScenarios) {
+	for _, s := range slices.Concat(timerScenarios, rivalScenarios, wireScenarios, addressScenarios, announcementScenarios, groupScenarios,
+		trackScenarios, notifyScenarios, vmacScenarios, routeScenarios, refusalScenarios) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			for n := 1; ; n++ {
@@ -117,7 +117,7 @@ var stop = act{name: "SIGTERM", do: func(s *stage) error {
 		s.note(item{kind: life, text: fmt.Sprintf("exit code %d", p.ExitCode()), first: time.Now()})
 	}
 	return nil
-}}
+}, late: true} // keepalived gives scripts a second before it goes on
 
 // judge says what is not as declared: lines of a comparison that nothing explains, and declared differences that are not there.
 func (s scenario) judge(lines []string) (wrong []string) {
@@ -296,7 +296,7 @@ func (s *stage) watch() {
 			case f.kind == advert:
 				s.note(item{kind: adverts, stream: fmt.Sprint(iface, f.ipv6, f.vrid), text: describe(f) + on(iface), first: at})
 			case f.kind == claim:
-				s.note(item{kind: claims, stream: iface, text: f.addr.String(), first: at})
+				s.note(item{kind: claims, stream: iface, text: f.addr.String() + f.sender(), first: at})
 			}
 		})
 		if err != nil {
@@ -354,7 +354,7 @@ func (s *stage) monitor() {
 	defer theirs.Close()
 	var done sync.WaitGroup
 	done.Go(func() { lines(ours, func(line string) { s.note(item{kind: kernel, text: line, first: time.Now()}) }) })
-	proc, err := s.router.host.Start(lab.Command{Path: "/sbin/ip", Args: []string{"-o", "monitor", "address", "route", "rule"}, Stdout: theirs})
+	proc, err := s.router.host.Start(lab.Command{Path: "/sbin/ip", Args: []string{"-o", "monitor", "link", "address", "route", "rule"}, Stdout: theirs})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -538,6 +538,13 @@ func create(name string) act {
 	}}
 }
 
+// write lets somebody put a text into a file of the router's directory.
+func write(name, text string) act {
+	return act{name: "write " + text + " to " + name, do: func(s *stage) error {
+		return os.WriteFile(filepath.Join(s.router.dir, name), []byte(text+"\n"), 0o644)
+	}}
+}
+
 // ip runs a command of iproute2 on the router.
 func ip(args string) act {
 	return act{name: "ip " + args, do: func(s *stage) error {
@@ -546,6 +553,30 @@ func ip(args string) act {
 			if err != nil {
 				return fmt.Errorf("%w: %s", err, out)
 			}
+			return nil
+		})
+	}}
+}
+
+// knock asks for an answer of the router: that nobody listens on the port is one.
+func knock(addr string) act {
+	return act{name: "knock at " + addr, do: func(s *stage) error {
+		return s.peer.Do(func() error {
+			target := netip.MustParseAddr(addr)
+			family, to := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: 7, Addr: [4]byte(target.AsSlice())})
+			if target.Is6() {
+				family, to = unix.AF_INET6, &unix.SockaddrInet6{Port: 7, Addr: target.As16()}
+			}
+			fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			patience := unix.NsecToTimeval(int64(time.Second / 2))
+			if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &patience); err != nil {
+				return err
+			}
+			s.note(item{kind: life, text: fmt.Sprintf("%s: %v", addr, unix.Connect(fd, to)), first: time.Now()})
 			return nil
 		})
 	}}

@@ -6,8 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hactl/had/internal/lab"
 )
@@ -15,7 +18,7 @@ import (
 const (
 	// sleepers is the number of tests that run at the same time: scenarios of [TestDifferences], which hardly do anything
 	// but wait.
-	sleepers = "24"
+	sleepers = "32"
 	// labs is the number of other tests with LANs that are alive at the same time: their observers work, too.
 	labs = 4
 )
@@ -48,5 +51,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(lab.Main(m.Run))
+	os.Exit(lab.Main(func() int {
+		// A keepalived whose parent has ended takes process 1, which is this one, for it.
+		signal.Ignore(unix.SIGTERM)
+		return m.Run()
+	}))
 }

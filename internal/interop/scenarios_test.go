@@ -191,6 +191,20 @@ var rivalScenarios = []scenario{
 			{1.5, hear("no pseudo-header in the checksum", priority(150), func(f *forgery) { f.plain = true })}},
 	},
 	{
+		name: "adverts that a master drops do not delay its own",
+		conf: one("garp_master_delay 0"),
+		steps: []step{{4.5, act{name: "adverts with TTL 254, again and again", do: func(s *stage) error {
+			for range 10 {
+				if err := s.say(priority(150), ttl(254)); err != nil {
+					return err
+				}
+				time.Sleep(400 * time.Millisecond)
+			}
+			return nil
+		}}}},
+		differs: []explained{{"a master of 2.2.7 waits anew for its next advert whenever it drops somebody else's", []string{"advert"}}},
+	},
+	{
 		name: "another list of addresses is no reason to drop an advert",
 		conf: one(notify),
 		steps: []step{{0.5, meet("another address", priority(150), listing("10.77.0.200"))},
@@ -416,6 +430,11 @@ var addressScenarios = []scenario{
 		steps:   []step{{0.5, ip("address add 10.77.0.100/24 dev eth0")}, {4.5, pass}},
 		differs: []explained{{"had sets the options of an address that is there already", []string{"add eth0 inet 10.77.0.100/24"}}},
 	},
+	{
+		name:  "no_track of an address",
+		conf:  conf(vi(notify, "garp_master_delay 0", vips("10.77.0.100/24 no_track", "10.77.0.101/24"))),
+		steps: []step{{4.5, removed("10.77.0.100/24", "eth0")}, {2, removed("10.77.0.101/24", "eth0")}, {4, pass}},
+	},
 }
 
 // announcementScenarios are about gratuitous ARP and unsolicited neighbour advertisements.
@@ -519,6 +538,12 @@ var groupScenarios = []scenario{
 		name:  "a sync group tracks an interface",
 		conf:  conf(section("vrrp_sync_group G", section("group", "VI"), section("track_interface", "eth1"), notify), vi(vip, notify)),
 		steps: []step{{4.5, unplug("eth1")}, {2, plug("eth1")}, {6, pass}},
+	},
+	{
+		name:    "a sync group tracks a script",
+		conf:    conf(testScript("ok"), section("vrrp_sync_group G", section("group", "A B"), section("track_script", "ok"), notify), pair(notify)),
+		steps:   []step{{9, remove("ok")}, {3, create("ok")}, {9, pass}},
+		differs: []explained{{"had reports a group that begins before its members, keepalived does not if they had to wait for a script", []string{"GROUP G BACKUP"}}},
 	},
 }
 
@@ -650,6 +675,47 @@ var trackScenarios = []scenario{
 		steps:   []step{{0.5, meet("priority 150", priority(150))}, {2.5, create("late")}, {6, silence}},
 		differs: []explained{{lastBurst, []string{"claim"}}},
 	},
+	{
+		name: "track_file",
+		conf: conf(section("track_file number", "file DIR/number", "weight 2"), vi(notify, "garp_master_delay 0", vip,
+			section("track_file", "number"))),
+		steps: []step{{4.5, write("number", "20")}, {3, write("number", "-100")}, {3, write("number", "nonsense")}, {3, write("number", "-127")},
+			{3, remove("number")}, {6, pass}},
+	},
+	{
+		name: "track_file with a weight of 0",
+		conf: conf(section("track_file number", "file DIR/number", "weight 0"), vi(notify, "garp_master_delay 0", vip,
+			section("track_file", "number"))),
+		steps: []step{{4.5, write("number", "1")}, {3, write("number", "0")}, {6, pass}},
+	},
+	{
+		name: "track_file of a line with a weight of its own, reverse",
+		conf: conf(section("track_file number", "file DIR/number", "init_file 5"), vi("garp_master_delay 0", vip,
+			section("track_file", "number weight 3 reverse"))),
+		steps: []step{{4.5, write("number", "7")}, {3, pass}},
+	},
+	{
+		name:    "track_src_ip",
+		conf:    one("mcast_src_ip 10.77.0.66", "track_src_ip", notify, "garp_master_delay 0"),
+		steps:   []step{{2, ip("address add 10.77.0.66/24 dev eth0")}, {5, removed("10.77.0.66/24", "eth0")}, {2, pass}},
+		differs: []explained{{"in 2.2.7 the word has no effect", []string{"advert", "claim", "kernel", "notify"}}},
+	},
+	{
+		name:  "user of a script",
+		conf:  tracks([]string{section("vrrp_script nobody", "script \"/usr/bin/test -w /etc/shadow\"", "user nobody", "interval 1", "weight -20")}, "nobody"),
+		steps: []step{{4.5, pass}},
+	},
+	{
+		name:  "init_fail",
+		conf:  tracks([]string{testScript("ok", "init_fail", "rise 3")}, "ok"),
+		steps: []step{{7.5, pass}},
+	},
+	{
+		name: "several kinds of trackers add up",
+		conf: conf(testScript("ok", "weight 20"), section("track_file number", "file DIR/number"), vi("garp_master_delay 0", vip,
+			section("track_script", "ok"), section("track_file", "number"), section("track_interface", "eth1 weight -30"))),
+		steps: []step{{4.5, write("number", "15")}, {3, unplug("eth1")}, {3, remove("ok")}, {3, pass}},
+	},
 }
 
 // notifyScenarios are about scripts and pipes that are told of changes.
@@ -686,5 +752,204 @@ var notifyScenarios = []scenario{
 		name:  "a notification script of another user",
 		conf:  one("notify \"/bin/sh -c 'echo $$ $(/usr/bin/id -un):$(/usr/bin/id -gn) >DIR/notified'\" nobody"),
 		steps: []step{{4.5, pass}},
+	},
+	{
+		name: "startup_script and shutdown_script",
+		conf: conf(section("global_defs", "startup_script \"DIR/notify.sh startup\"", "startup_script_timeout 5",
+			"shutdown_script \"DIR/notify.sh shutdown\"", "shutdown_script_timeout 5"), vi(vip, notify)),
+		steps: []step{{4.5, pass}},
+	},
+	{
+		name:  "vrrp_notify_fifo_script",
+		conf:  conf(section("global_defs", "vrrp_notify_fifo DIR/own", "vrrp_notify_fifo_script \"DIR/notify.sh reader\""), vi(vip)),
+		steps: []step{{4.5, pass}},
+	},
+	{
+		name:  "notify_fifo_script",
+		conf:  conf(section("global_defs", "notify_fifo DIR/own", "notify_fifo_script \"DIR/notify.sh reader\""), vi(vip)),
+		steps: []step{{4.5, pass}},
+	},
+	{
+		name:    "what a notification script is started with",
+		conf:    one("notify_master \"/bin/sh -c 'echo $$ $(id -un) $(pwd) $(umask) $(ls /proc/self/fd | wc -l) $(env | grep -v ^PWD | sort | tr \\n ,) >DIR/notified'\""),
+		steps:   []step{{4.5, pass}},
+		differs: []explained{{"the umask of keepalived's scripts is 0177, had's have the one that had was started with; and they get no descriptors of had's", []string{"/internal/interop 0"}}},
+	},
+	{
+		name: "vrrp_notify_priority_changes",
+		conf: conf(section("global_defs", "vrrp_notify_fifo DIR/fifo", "vrrp_notify_priority_changes true"), testScript("ok", "weight 20"),
+			vi("garp_master_delay 0", vip, section("track_script", "ok"))),
+		steps: []step{{5.5, remove("ok")}, {3, meet("priority 150", priority(150))}, {2.5, create("ok")}, {3, pass}},
+	},
+	{
+		name: "notify_priority_changes of a group, and of an instance that differs",
+		conf: conf(section("global_defs", "vrrp_notify_fifo DIR/fifo"), testScript("ok", "weight 20"),
+			section("vrrp_sync_group G", section("group", "A B"), "sync_group_tracking_weight", "notify_priority_changes"),
+			section("vrrp_instance A", "interface eth0", "virtual_router_id 51", "priority 200", vip, section("track_script", "ok")),
+			section("vrrp_instance B", "interface eth1", "virtual_router_id 52", "notify_priority_changes false",
+				vips("10.78.0.100/24"), section("track_script", "ok"))),
+		steps: []step{{9, remove("ok")}, {3, pass}},
+	},
+}
+
+// vmacScenarios are about interfaces with the address of the virtual router, and about who answers for its addresses.
+var vmacScenarios = []scenario{
+	{
+		name:  "use_vmac",
+		conf:  one("use_vmac", notify),
+		steps: []step{{4.5, knock("10.77.0.100")}, {1.5, hear("priority 50", priority(50))}, {1.5, hear("priority 150", priority(150))}, {5, pass}},
+	},
+	{
+		name:  "use_vmac with a name, and vmac_xmit_base",
+		conf:  one("use_vmac vmac0", "vmac_xmit_base"),
+		steps: []step{{4.5, pass}},
+	},
+	{
+		name:  "use_vmac over IPv6",
+		conf:  conf(vi("use_vmac", vips("fe80::77:100/64", "fd77::100/64"))),
+		steps: []step{{4.5, knock("fd77::100")}, {1.5, pass}},
+	},
+	{
+		name:  "use_vmac with unicast",
+		conf:  one("use_vmac", peers("10.77.0.2")),
+		steps: []step{{4.5, pass}},
+	},
+	{
+		name:  "use_vmac of a router whose interface fails",
+		conf:  one("use_vmac", notify),
+		steps: []step{{4.5, unplug("eth0")}, {2, plug("eth0")}, {6, pass}},
+	},
+	{
+		name:  "accept",
+		conf:  one("accept"),
+		steps: []step{{4.5, knock("10.77.0.100")}, {1.5, pass}},
+	},
+	{
+		name:  "no_accept",
+		conf:  one("no_accept"),
+		steps: []step{{4.5, knock("10.77.0.100")}, {1.5, pass}},
+	},
+	{
+		name:  "no_accept of an owner",
+		conf:  one("state MASTER", "priority 255", "no_accept"),
+		steps: []step{{2, knock("10.77.0.100")}, {1.5, pass}},
+	},
+	{
+		name:  "vrrp_strict",
+		conf:  conf(section("global_defs", "vrrp_strict"), vi("garp_master_delay 0", vip)),
+		steps: []step{{4.5, knock("10.77.0.100")}, {1.5, hear("priority 50", priority(50))}, {1.5, pass}},
+	},
+}
+
+// refusalScenarios are about files that cannot be used as they are.
+var refusalScenarios = []scenario{
+	{
+		name:  "no virtual_router_id",
+		conf:  conf(section("vrrp_instance VI", "interface eth0", vip)),
+		steps: []step{{1, pass}},
+	},
+	{
+		name:  "no interface",
+		conf:  conf(section("vrrp_instance VI", "virtual_router_id 51", vip)),
+		steps: []step{{1, pass}},
+	},
+	{
+		name:  "two instances with one virtual_router_id",
+		conf:  conf(vi(vip), section("vrrp_instance VJ", "interface eth0", "virtual_router_id 51", vips("10.77.0.101/24"))),
+		steps: []step{{4.5, pass}},
+	},
+	{
+		name:    "an interface that does not exist",
+		conf:    conf(vi(vip), section("vrrp_instance VJ", "interface eth9", "virtual_router_id 52", vips("10.79.0.100/24"))),
+		steps:   []step{{4.5, pass}},
+		differs: []explained{{"had lets the other instances work, and the instance wait for its interface", []string{"advert", "claim", "kernel", "exit code"}}},
+	},
+	{
+		name: "dynamic_interfaces",
+		conf: conf(section("global_defs", "dynamic_interfaces"), section("vrrp_instance VI", "interface eth9", "virtual_router_id 51", vips("10.79.0.100/24"), notify)),
+		steps: []step{{2, ip("link add eth9 address 02:00:00:00:09:01 type veth peer name eth9p address 02:00:00:00:09:02")}, {0.5, ip("address add 10.79.0.1/24 dev eth9")},
+			{0.5, ip("link set eth9p up")}, {0.5, ip("link set eth9 up")}, {5, ip("link del eth9")}, {2, pass}},
+	},
+	{
+		name:  "unknown words",
+		conf:  one("sparkling water", "priority many", "advert_int 0", "virtual_router_id 51", notify),
+		steps: []step{{4.5, pass}},
+	},
+	{
+		name:  "priority out of range",
+		conf:  one("priority 300", notify),
+		steps: []step{{4.5, pass}},
+	},
+	{
+		name:    "auth_type AH",
+		conf:    one("version 2", section("authentication", "auth_type AH", "auth_pass secret"), notify),
+		steps:   []step{{4.5, pass}},
+		differs: []explained{{"AH is refused: it needs a digest that nobody should rely on any more", []string{"claim", "kernel", "notify", "exit code"}}},
+	},
+	{
+		name: "comments, definitions, conditions, sequences, braces and quotes",
+		conf: "$VIP=10.77.0.100/24\n" + conf("vrrp_instance VI { interface eth0 # a comment\n virtual_router_id 51 ! another\n"+
+			" @other priority 10\n @^other priority 200\n virtual_ipaddress { $VIP\n ~SEQ(N,101,102) 10.77.0.$N/24\n }\n \"notify\" \"DIR/notify.sh\"\n}\n"),
+		steps: []step{{4.5, pass}},
+	},
+}
+
+func routes(lines ...string) string { return section("virtual_routes", lines...) }
+func rules(lines ...string) string  { return section("virtual_rules", lines...) }
+
+// routeScenarios are about routes and rules, and about what is static.
+var routeScenarios = []scenario{
+	{
+		name: "virtual_routes",
+		conf: one("garp_master_delay 0", routes("10.90.0.0/24 via 10.77.0.2", "10.91.0.0/24 dev eth1", "10.92.0.0/24 via 10.77.0.2 dev eth0 metric 50",
+			"10.93.0.0/24 via 10.77.0.2 table 100", "blackhole 10.94.0.0/24", "unreachable 10.95.0.0/24", "prohibit 10.96.0.0/24",
+			"default via 10.78.0.2 dev eth1 table 101", "10.97.0.0/24 via 10.99.0.2 dev eth1 onlink", "src 10.77.0.100 to 10.98.0.0/24 via 10.77.0.3",
+			"10.100.0.0/24 via 10.77.0.2 mtu 1400 protocol static", "10.101.0.0/24 dev eth1 scope link", "10.102.0.0/24 gw 10.77.0.2 preference 70",
+			"10.103.0.0/24 nexthop via 10.77.0.2 dev eth0 weight 2 nexthop via 10.78.0.2 dev eth1")),
+		steps: []step{{4.5, hear("priority 150", priority(150))}, {5, pass}},
+	},
+	{
+		name:    "virtual_routes of IPv6",
+		conf:    conf(vi("garp_master_delay 0", vips("fe80::77:100/64", "fd77::100/64"), routes("fd90::/64 via fd77::2", "inet6 fd91::/64 dev eth1", "blackhole fd92::/64"))),
+		steps:   []step{{4.5, pass}},
+		differs: []explained{{"2.2.7 does not understand inet6 here", []string{"fd91::/64"}}},
+	},
+	{
+		name:    "somebody removes a route",
+		conf:    one(notify, "garp_master_delay 0", routes("10.90.0.0/24 via 10.77.0.2")),
+		steps:   []step{{4.5, ip("route del 10.90.0.0/24")}, {4, pass}},
+		differs: []explained{{"2.2.7 does not notice", []string{"advert", "claim", "add eth0 inet", "del eth0 inet", "10.90.0.0/24", "notify"}}},
+	},
+	{
+		name:  "somebody removes a route that is not tracked",
+		conf:  one(notify, "garp_master_delay 0", routes("10.90.0.0/24 via 10.77.0.2 no_track")),
+		steps: []step{{4.5, ip("route del 10.90.0.0/24")}, {4, pass}},
+	},
+	{
+		name: "virtual_rules",
+		conf: one("garp_master_delay 0", rules("from 10.77.0.100 table 100 preference 200", "to 10.90.0.0/24 lookup 101 priority 201",
+			"from 10.77.0.0/24 iif eth0 table 102 preference 202", "fwmark 7/15 table 103 preference 203", "oif eth1 table 104 preference 204",
+			"from 10.95.0.0/24 blackhole preference 205", "from 10.96.0.0/24 unreachable preference 206", "from 10.97.0.0/24 prohibit preference 207",
+			"inet from all table 105 preference 208", "inet6 from fd90::/64 table 106 preference 209")),
+		steps:   []step{{4.5, hear("priority 150", priority(150))}, {5, pass}},
+		differs: []explained{{"2.2.7 does not understand inet and inet6 here", []string{"208: from all", "209: from fd90::/64"}}},
+	},
+	{
+		name:  "somebody removes a rule",
+		conf:  one(notify, "garp_master_delay 0", rules("from 10.77.0.100 table 100 preference 200")),
+		steps: []step{{4.5, ip("rule del preference 200")}, {4, pass}},
+	},
+	{
+		name: "static_ipaddress, static_routes and static_rules",
+		conf: conf(section("global_defs", "default_interface eth1"), section("static_ipaddress", "10.79.0.1/24 dev eth0", "10.79.1.1/24 brd +"),
+			section("static_routes", "10.90.0.0/24 via 10.77.0.2"), section("static_rules", "from 10.79.0.1 table 100 preference 200"), vi(vip)),
+		steps: []step{{4.5, removed("10.79.0.1/24", "eth0")}, {1.5, ip("route del 10.90.0.0/24")}, {1.5, ip("rule del preference 200")}, {1.5, pass}},
+		differs: []explained{{"2.2.7 does not notice that somebody removes something static", []string{"add eth0 inet 10.79.0.1/24", "10.90.0.0/24 via 10.77.0.2", "200: from 10.79.0.1"}},
+			{"had restores all static addresses together, which does nothing to those that are there", []string{"add eth1 inet 10.79.1.1/24"}}},
+	},
+	{
+		name:  "promote_secondaries",
+		conf:  one("garp_master_delay 0", "promote_secondaries", section("virtual_ipaddress_excluded", "10.80.0.1/24", "10.80.0.2/24")),
+		steps: []step{{4.5, hear("priority 150", priority(150))}, {5, pass}},
 	},
 }

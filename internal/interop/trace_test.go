@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hactl/had/internal/lab"
 )
 
 // kindOfItem is where something was seen. What was seen at different places is compared for itself.
@@ -94,10 +96,16 @@ func describe(f frame) string {
 	default:
 		b.WriteString(" checksum wrong")
 	}
-	if mac := f.mac.String(); strings.HasPrefix(mac, "00:00:5e:") {
-		b.WriteString(" from " + mac)
-	}
+	b.WriteString(f.sender())
 	return b.String()
+}
+
+// sender is the hardware address that a frame came from, if it is a virtual router's.
+func (f frame) sender() string {
+	if mac := f.mac.String(); strings.HasPrefix(mac, "00:00:5e:") {
+		return " from " + mac
+	}
+	return ""
 }
 
 // burstGap is the silence that separates two bursts of announcements.
@@ -106,7 +114,7 @@ const burstGap = 250 * time.Millisecond
 // normalised sorts what was seen into the phases, and takes out what may differ between two lives of one product.
 func (tr trace) normalised(dir string) trace {
 	phases := slices.Clone(tr.phases)
-	for _, i := range tr.items {
+	for _, i := range kernelItems(tr.items) {
 		n, _ := slices.BinarySearchFunc(phases, i.first, func(p phase, at time.Time) int {
 			if p.start.After(at) {
 				return 1
@@ -124,7 +132,7 @@ func (tr trace) normalised(dir string) trace {
 		items := &phases[n].items
 		items[adverts] = byStream(items[adverts], runs)
 		items[claims] = byStream(items[claims], bursts)
-		items[kernel] = byStream(kernelItems(items[kernel]), nil)
+		items[kernel] = byStream(items[kernel], nil)
 		items[notified] = inOrder(items[notified])
 	}
 	return trace{phases: phases}
@@ -187,19 +195,32 @@ func bursts(items []item) []item {
 
 var (
 	address = regexp.MustCompile(`^[0-9]+: +(\S+) +(inet6? .*)`)
+	links   = regexp.MustCompile(`^[0-9]+: +([^ @:]+)\S*: .*link/ether (\S+)`)
 	device  = regexp.MustCompile(`\b(?:dev|iif|oif) (\S+)`)
 	blanks  = regexp.MustCompile(`[\s\\]+`)
 )
 
-// kernelItems takes out what the kernel does of itself, which is routes that follow from addresses, and what the stage did.
+// kernelItems takes out what the kernel does of itself, which is routes that follow from addresses, and what the stage did. Of
+// what the kernel tells about links, only that there are others than the stage's is of interest.
 func kernelItems(items []item) []item {
 	var out []item
+	known := map[string]bool{"lo": true, lab.Interface: true, second: true}
 	for _, i := range items {
+		if i.kind != kernel {
+			out = append(out, i)
+			continue
+		}
 		if strings.Contains(i.text, "proto kernel") || strings.Contains(i.text, probeAddress) {
 			continue
 		}
 		text, removed := strings.CutPrefix(i.text, "Deleted ")
-		if m := address.FindStringSubmatch(text); m != nil {
+		if m := links.FindStringSubmatch(text); m != nil {
+			if known[m[1]] != removed {
+				continue
+			}
+			known[m[1]] = !removed
+			i.stream, text = m[1], fmt.Sprintf("link %s %s", m[1], m[2])
+		} else if m := address.FindStringSubmatch(text); m != nil {
 			i.stream, text = m[1], m[1]+" "+m[2]
 			if strings.HasPrefix(m[2], "inet6") {
 				i.stream = m[1] + strings.Fields(m[2])[1] // the kernel tells of these when it finds the time
