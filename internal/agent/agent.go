@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	bfdspeaker "github.com/hactl/had/bfd/speaker"
 	"github.com/hactl/had/cluster"
 	"github.com/hactl/had/cluster/lease"
 	"github.com/hactl/had/fencing"
@@ -128,6 +129,8 @@ type Agent struct {
 	watcher    *neigh.Watcher
 	scripts    []*script
 	trackers   *trackers
+	neighbors  *bfdspeaker.Speaker
+	sessionsUp map[string]bool          // BFD sessions by name
 	delayed    map[string]track.Delayed // interfaces with interface_up_down_delays
 	lookAt     clock.Time               // when something that is tracked will have lasted long enough; zero: never
 	runner     *notify.Runner
@@ -197,7 +200,7 @@ func New(opt Options) *Agent {
 		inbox: make(chan any, inboxSize), requests: make(chan func()), ended: make(chan struct{}),
 		unshut: map[string]bool{}, lapsed: map[string]time.Time{}, instances: map[string]*instance{},
 		dropped: droppedEvents{counts: map[string]uint64{}}, runner: &notify.Runner{},
-		groupStates: map[string]notify.State{}, node: hostName(opt.Config), trackers: &trackers{},
+		groupStates: map[string]notify.State{}, node: hostName(opt.Config), trackers: &trackers{}, sessionsUp: map[string]bool{},
 	}
 	a.static, a.staticForwarding = &holding{instance: &conf.Instance{}, table: &a.table}, &forwarding{}
 	if a.opt.Supervisor == nil {
@@ -252,6 +255,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.trackers = openTrackers(a.cfg, nil, a.log)
 	a.runTrackers()
+	defer a.keepSessions(work)()
 	a.scripts = trackedScripts(a.cfg)
 	for _, s := range a.scripts {
 		a.watch(s)
@@ -560,6 +564,8 @@ func (a *Agent) fromWorld(ev any) {
 		a.fileChanged(ev)
 	case processesCounted:
 		a.processesCounted(ev)
+	case sessionChanged:
+		a.sessionChanged(ev)
 	case director.Event:
 		a.step(ev)
 	}

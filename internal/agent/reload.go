@@ -238,6 +238,7 @@ func (a *Agent) adopt(c *candidate) (done bool) {
 	a.replacePromotion()
 	a.replaceStatic(c.ways)
 	a.replaceScripts(c.scripts)
+	a.neighbors.Configure(sessionsOf(a.cfg))
 	if c.trackers != nil {
 		a.replaceTrackers(c.trackers)
 	}

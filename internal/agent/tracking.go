@@ -283,7 +283,7 @@ func (a *Agent) objects(i *instance) []track.Object {
 			}
 		}
 	}
-	return append(objects, a.trackedProcesses(i)...)
+	return slices.Concat(objects, a.trackedProcesses(i), a.trackedSessions(i))
 }
 
 // linkUp tells whether an instance's interface works.

@@ -98,14 +98,14 @@ func (r *router) addFRRDevice(mac net.HardwareAddr, c combination) error {
 	return nl.LinkSetUp(device)
 }
 
-// bootFRR starts zebra and, once it listens, vrrpd.
+// bootFRR starts zebra and, once it listens, the product.
 func (r *router) bootFRR() {
 	r.lan.t.Helper()
 	zserv := filepath.Join(r.dir, "zserv.api")
 	if err := os.Remove(zserv); err != nil && !errors.Is(err, os.ErrNotExist) {
 		r.lan.t.Fatal(err)
 	}
-	for _, name := range []string{"zebra", "vrrpd"} {
+	for _, name := range []string{"zebra", string(r.product)} {
 		r.run("/usr/lib/frr/"+name, "-f", filepath.Join(r.dir, name+".conf"), "-i", filepath.Join(r.dir, name+".pid"),
 			"-z", zserv, "--vty_socket", r.dir, "-u", "frr", "-g", "frr", "-P", "0")
 		r.lan.await(startTime, "zebra listens", func() string {

@@ -34,6 +34,7 @@ const (
 	keepalived product = "keepalived"
 	vrrpd      product = "vrrpd"
 	hawitness  product = "hawitness" // speaks no VRRP
+	bfdd       product = "bfdd"      // nor does this
 )
 
 // program returns the path of a program that `make build` makes.
@@ -104,8 +105,8 @@ func (r *router) configure(c combination, peer *router, priority int, lines ...s
 
 func (r *router) socket() string { return filepath.Join(r.dir, "had.sock") }
 
-// boot starts the router's program. As after a loss of power there are no files in its /run.
-func (r *router) boot() {
+// clean removes what a loss of power would: the files in /run.
+func (r *router) clean() {
 	r.lan.t.Helper()
 	stale, err := filepath.Glob(filepath.Join(r.dir, "*.pid"))
 	if err != nil {
@@ -116,6 +117,12 @@ func (r *router) boot() {
 			r.lan.t.Fatal(err)
 		}
 	}
+}
+
+// boot starts the router's program. As after a loss of power there are no files in its /run.
+func (r *router) boot() {
+	r.lan.t.Helper()
+	r.clean()
 	file := filepath.Join(r.dir, "keepalived.conf")
 	switch r.product {
 	case had:
@@ -125,7 +132,7 @@ func (r *router) boot() {
 			"-r", filepath.Join(r.dir, "vrrp.pid"))
 	case hawitness:
 		r.run(program("hawitness"), "-f", file)
-	case vrrpd:
+	case vrrpd, bfdd:
 		r.bootFRR()
 	}
 }

@@ -46,6 +46,7 @@ func anyWithin(path string, roots []string) bool {
 func TestPureCoresUseTheStandardLibraryOnly(t *testing.T) {
 	allowed := map[string][]string{ // what a pure package may import of ours
 		"internal/clock":          nil,
+		"bfd":                     {"internal/clock"},
 		"vrrp/packet":             nil,
 		"vrrp/track":              {"internal/clock"},
 		"vrrp":                    {"internal/clock"},
@@ -94,6 +95,7 @@ func TestLinks(t *testing.T) {
 			"siblings meet only in internal/agent"},
 		{"vrrp", []string{"cluster", "fsm", "lvs", "fencing", "internal/conf"}, "VRRP works without a cluster"},
 		{"vrrp/speaker", []string{"cluster", "fsm", "lvs", "fencing", "internal/conf"}, "VRRP works without a cluster"},
+		{"bfd/speaker", []string{"cluster", "fsm", "vrrp", "lvs", "fencing", "internal/conf"}, "siblings meet only in internal/agent"},
 		{"fencing/guard", []string{"cluster", "fsm", "vrrp", "lvs", "internal/conf"}, "siblings meet only in internal/agent"},
 		{"internal/conf", []string{"cluster", "fsm", "vrrp", "lvs", "fencing", "internal/linux", "internal/agent"},
 			"the configuration is data; a witness reads it too"},

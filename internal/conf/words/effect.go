@@ -48,7 +48,6 @@ const (
 	noDBus         = "nothing is published on D-Bus"
 	noMail         = "no mail is sent"
 	noLVS          = "IPVS is not programmed"
-	noTracker      = "what it watches counts as fit"
 	routesDiffer   = "routes of type local, broadcast and anycast get the scope that the kernel demands of them"
 	viaNftables    = "nftables does what they would do, in a table named keepalived or as nftables says"
 	noBuffers      = "the kernel's sizes are used"
@@ -73,7 +72,7 @@ var effects = map[string]struct {
 	"(root)/static_routes":         {Differs, routesDiffer},
 	"(root)/linkbeat_interfaces":   {NoEffect, "link state comes from netlink"},
 	"(root)/vrrp_track_process":    {Differs, "a name counts on its first 15 characters, however long it is given; where the kernel sends no process events, as in a container, processes are looked at every second"},
-	"(root)/bfd_instance":          {NotDone, noTracker},
+	"(root)/bfd_instance":          {Differs, "sessions are kept by the one process; a neighbor is told when it stops"},
 	"(root)/track_file":            {Differs, "the directory need not exist, and a symbolic link may be pointed elsewhere; a value that is a fault adds nothing"},
 
 	"global_defs/process_names":                       {NoEffect, oneProcess},
@@ -170,7 +169,6 @@ var effects = map[string]struct {
 	"cluster/gateway":         {NotDone, "gateways are not probed, and a director that cannot reach them stays eligible"},
 	"cluster/gateway_require": {NoEffect, "gateways are not probed"},
 
-	"vrrp_sync_group/track_bfd":       {NotDone, noTracker},
 	"vrrp_sync_group/smtp_alert":      {NotDone, noMail},
 	"vrrp_sync_group/global_tracking": {Inert, "it has none in keepalived either"},
 
@@ -183,7 +181,6 @@ var effects = map[string]struct {
 
 	"vrrp_instance/use_vmac":                  {Differs, "a VMAC that somebody deletes is made again; kernel parameters of the interface below are put back at stop"},
 	"vrrp_instance/use_ipvlan":                {Differs, "over IPv4 without an address it speaks from that of the interface below"},
-	"vrrp_instance/track_bfd":                 {NotDone, noTracker},
 	"vrrp_instance/linkbeat_use_polling":      {NoEffect, "link state comes from netlink"},
 	"vrrp_instance/virtual_routes":            {Differs, routesDiffer},
 	"vrrp_instance/no_accept":                 {Differs, "the rules are there from the start to the stop, and not only while the router is MASTER"},
