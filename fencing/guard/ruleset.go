@@ -193,6 +193,8 @@ func newINetTable(plan fencing.GuardPlan, flags uint32) *guardTable {
 	}
 	if len(vmac.elements) > 0 {
 		output.add(isNotProtocol(vrrpProtocol), interfaceName(expr.MetaKeyOIFNAME), vmac.lookup())
+		// What is forwarded does not pass "output".
+		postrouting.add(isNotProtocol(vrrpProtocol), interfaceName(expr.MetaKeyOIFNAME), vmac.lookup())
 	}
 	t.keep(vip4, vip6, group4, group6, linkGroup6, advert4, advert6, vmac)
 	t.keepChains(advertisements4, advertisements6, prerouting, input, output, postrouting)

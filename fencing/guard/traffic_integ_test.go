@@ -277,6 +277,10 @@ func TestMacvlan(t *testing.T) {
 	if err := g.Install(spec); err != nil {
 		t.Fatal(err)
 	}
+	in(t, l.machine, func() error { return forwardBy("vrrp.51", beyond) })
+	in(t, l.prober, func() error {
+		return netlink.RouteAdd(&netlink.Route{Dst: netlink.NewIPNet(beyond.AsSlice()), Gw: machine4.AsSlice()})
+	})
 	fromVMAC := sniff(t, l, vmac)
 	asOwner(t, g, func(open bool) {
 		p := startProberFor(t, l, v4, v6, vmac)
@@ -295,7 +299,38 @@ func TestMacvlan(t *testing.T) {
 		if frames := fromVMAC(); (frames > 0) != open {
 			t.Errorf("group open %v: %d frames with the virtual MAC address", open, frames)
 		}
+		in(t, l.prober, func() error { return sendTo(beyond) }) // the kernel forwards it
+		time.Sleep(20 * time.Millisecond)
+		if frames := fromVMAC(); (frames > 0) != open {
+			t.Errorf("group open %v: %d forwarded frames with the virtual MAC address", open, frames)
+		}
 	})
+}
+
+// beyond is an address that is reached through an interface with a virtual MAC address.
+var beyond = netip.MustParseAddr("198.51.100.1")
+
+// forwardBy makes the kernel forward what is for an address by an interface, to the prober.
+func forwardBy(name string, to netip.Addr) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0),
+		netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: netlink.NewIPNet(to.AsSlice()), Scope: netlink.SCOPE_LINK}),
+		netlink.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, IP: to.AsSlice(), HardwareAddr: proberMAC,
+			State: netlink.NUD_PERMANENT}))
+}
+
+// sendTo sends a datagram to an address.
+func sendTo(to netip.Addr) error {
+	conn, err := net.Dial("udp", netip.AddrPortFrom(to, 9).String())
+	if err != nil {
+		return err
+	}
+	_, err = conn.Write([]byte("x"))
+	return errors.Join(err, conn.Close())
 }
 
 // joinGroup makes the kernel send an IGMP report on an interface.
