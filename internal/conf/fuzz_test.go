@@ -3,6 +3,7 @@ package conf
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -79,11 +80,10 @@ func FuzzWords(f *testing.F) {
 
 // needed is without which a block would be dropped, most of the time.
 var needed = map[string]string{
-	"vrrp_instance": "interface eth0\nvirtual_router_id 7\nvirtual_ipaddress { 10.0.0.7 }\n",
-	"vrrp_script":   "script /bin/true\n",
-	"bfd_instance":  "neighbor_ip 10.0.0.9\n",
-	"cluster":       "name a\nlease 2.5\npeer lb1 { address 10.1.0.1 }\npeer lb2 { address 10.1.0.2 }\n",
-	"track_file":    "file /x\n",
+	"vrrp_script":  "script /bin/true\n",
+	"bfd_instance": "neighbor_ip 10.0.0.9\n",
+	"cluster":      "name a\nlease 2.5\npeer lb1 { address 10.1.0.1 }\npeer lb2 { address 10.1.0.2 }\n",
+	"track_file":   "file /x\n",
 }
 
 // compose writes a configuration out of known words: each choice picks a word, an argument or the end of a block.
@@ -102,7 +102,7 @@ func compose(choices []byte) string {
 	}
 	typed := map[words.Type][]string{
 		words.Int:  {"1", "2", "100", "255", "0", "-20", "3", "300", "999999999999"},
-		words.Dec:  {"1", "2", "0.5", "0.01", "0", "40.95", "1000", "1e3"},
+		words.Dec:  {"1", "2", "0.5", "0.01", "0", "50", "255", "1000", "1e3"},
 		words.Bool: {"yes", "no", "on", "maybe"},
 		words.Port: {"80", "0", "65536"},
 		words.Addr: {"10.0.0.1", "10.0.0.2", "fd00::1", "fe80::1", "224.0.0.19", "ff02::13", "10.0.0"},
@@ -119,6 +119,7 @@ func compose(choices []byte) string {
 		b.WriteString(" " + list[pick(len(list))])
 	}
 	var open []string
+	instances := 0
 	for len(choices) > 0 {
 		block := words.BlockName(open)
 		if len(open) > 0 && pick(8) == 0 {
@@ -133,6 +134,13 @@ func compose(choices []byte) string {
 			continue
 		}
 		r := known[pick(len(known))]
+		if len(open) == 0 && pick(2) == 0 && instances < 26 { // most rules are about these
+			fmt.Fprintf(&b, "vrrp_instance %c {\ninterface eth0\nvirtual_router_id %d\nvirtual_ipaddress { 10.0.0.%[2]d }\n",
+				'A'+instances, 10+instances)
+			instances++
+			open = []string{"vrrp_instance"}
+			continue
+		}
 		inner := words.BlockName(append(slices.Clone(open), r.Word))
 		b.WriteString([]string{"", "", "", "", "", "", "@lb1 ", "@^lb1 "}[pick(8)] + r.Word)
 		spec := r.Spec()
