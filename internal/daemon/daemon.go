@@ -3,6 +3,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -86,8 +88,6 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 	if wantsBackground(flags, os.Args[0], os.Getenv) {
 		return detach(name, args, stderr)
 	}
-	background := os.Getenv(detachedVar) != ""
-	detached := attached()
 	c, findings, err := reread()
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: configuration: %v\n", name, err)
@@ -106,6 +106,13 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 		fmt.Fprintf(stderr, "%s: the configuration cannot be used (%d errors)\n", name, errorsFound)
 		return ExitConfig
 	}
+	namespace := cmp.Or(flags.Namespace, c.Process.NetNamespace)
+	if err := enterNamespace(namespace); err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		return ExitFailed
+	}
+	background := os.Getenv(detachedVar) != ""
+	detached := attached()
 	if flags.Umask < 0 && c.Global.Umask >= 0 {
 		syscall.Umask(c.Global.Umask)
 	}
@@ -144,7 +151,7 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 	go func() { defer close(supervised); supervisor.run(supervising) }()
 	defer func() { unsupervised(); <-supervised }()
 	log.Info("started", "program", name, "version", version, "config", flags.File)
-	if err := work(ctx, Configuration{Config: c, Findings: findings, Socket: socketOf(flags, c), Signals: signals, Reread: reread,
+	if err := work(ctx, Configuration{Config: c, Findings: findings, Socket: socketOf(flags, c, namespace), Signals: signals, Reread: reread,
 		Supervisor: supervisor}, log); err != nil {
 		log.Error("ended", "err", err)
 		var unusable *ConfigError
@@ -160,12 +167,15 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 	return ExitOK
 }
 
-func socketOf(f Flags, c *conf.Config) string {
+// socketOf returns the path of the control socket. Daemons of several network namespaces have one each.
+func socketOf(f Flags, c *conf.Config, namespace string) string {
 	switch {
 	case f.Socket != "":
 		return f.Socket
 	case c.Cluster != nil:
 		return c.Cluster.ControlSocket
+	case namespace != "":
+		return filepath.Join(filepath.Dir(control.DefaultSocket), namespace+".sock")
 	}
 	return control.DefaultSocket
 }

@@ -19,6 +19,7 @@ type Flags struct {
 	File      string
 	ConfigID  string
 	Socket    string // control socket; empty: that of the cluster block, or the default
+	Namespace string // network namespace; empty: that of the configuration
 	Test      bool
 	TestLog   string // where -t writes; empty: standard error
 	Detail    bool
@@ -112,7 +113,7 @@ func parse(name, version string, args []string, stdout, stderr io.Writer) (f Fla
 	set.StringVarP(&f.PIDFile, "pid", "p", "", "write the process id into this `file` and lock it; default: "+DefaultPIDFile)
 	set.BoolP("log-console", "l", true, "log to standard error (always so in the foreground)")
 	accepted := without
-	var umask, namespace, signum string
+	var umask, signum string
 	if name == witnessName {
 		accepted = nil // it is no keepalived
 	} else {
@@ -122,7 +123,7 @@ func parse(name, version string, args []string, stdout, stderr io.Writer) (f Fla
 		set.Lookup("log-file").NoOptDefVal = defaultLogFile
 		set.StringVarP(&umask, "umask", "u", "", "`mask` for files that are created")
 		set.BoolVarP(&f.Checks, "all-config", "e", false, "an include that finds nothing is an error")
-		set.StringVarP(&namespace, "namespace", "s", "", "refused: start had in the network namespace `name`")
+		set.StringVarP(&f.Namespace, "namespace", "s", "", "run in the network namespace `name`, whatever the configuration says")
 		set.BoolVar(&f.IgnoreINT, "ignore-sigint", false, "do not stop at SIGINT")
 		set.StringVar(&signum, "signum", "", "print the number of a `signal` and end: STOP, RELOAD, DATA, STATS, STATS_CLEAR or JSON")
 	}
@@ -157,8 +158,6 @@ func parse(name, version string, args []string, stdout, stderr io.Writer) (f Fla
 		}
 		fmt.Fprintln(stdout, int(number))
 		return f, ExitOK, true
-	case namespace != "":
-		return fail("--namespace %s: had does not enter namespaces; start it there: ip netns exec %s %s", namespace, namespace, name)
 	case f.Facility != "" && !slices.Contains(facilities, f.Facility):
 		return fail("--log-facility: no facility %s", f.Facility)
 	}

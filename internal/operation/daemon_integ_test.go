@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hactl/had/internal/daemon"
 	"github.com/hactl/had/internal/lab"
 )
@@ -22,6 +24,7 @@ import (
 // lone is a host with a configuration without a cluster.
 type lone struct {
 	t    *testing.T
+	lab  *lab.Lab
 	host *lab.Host
 	dir  string
 	file string
@@ -47,7 +50,7 @@ func newLone(t *testing.T) *lone {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &lone{t: t, host: host, dir: dir, file: filepath.Join(dir, "keepalived.conf")}
+	s := &lone{t: t, lab: l, host: host, dir: dir, file: filepath.Join(dir, "keepalived.conf")}
 	s.write(loneConfig)
 	return s
 }
@@ -310,4 +313,58 @@ func TestReloadAtATime(t *testing.T) {
 	}
 	s.eventually("the address has changed", func() bool { return !s.ownsAddress() })
 	s.eventually("the file is gone", func() bool { _, err := os.Stat(path); return os.IsNotExist(err) })
+}
+
+// had may be started in one network namespace and told to work in another.
+func TestNetworkNamespace(t *testing.T) {
+	t.Parallel()
+	s := newLone(t)
+	other, err := s.lab.AddHost("r2", netip.MustParsePrefix("10.77.0.2/24"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll("/run/netns", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join("/run/netns", filepath.Base(s.dir))
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(name) })
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", other.Namespace()), name, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(name, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	vip := netip.MustParseAddr("10.77.0.70")
+	works := func(args ...string) {
+		t.Helper()
+		p := s.start("had", nil, args...)
+		deadline := time.Now().Add(sayLimit)
+		for {
+			here, err1 := s.host.HasAddr(vip)
+			there, err2 := other.HasAddr(vip)
+			if err1 == nil && err2 == nil && there && !here {
+				break
+			}
+			if here || time.Now().After(deadline) {
+				t.Fatalf("the address is here: %v (%v), there: %v (%v)\n%s", here, err1, there, err2, s.log())
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if err := p.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		s.ends(p, daemon.ExitOK)
+	}
+	works("-s", filepath.Base(name))
+	s.write("net_namespace " + filepath.Base(name) + "\n" + loneConfig)
+	works()
+	s.ends(s.start("had", nil, "-s", "nowhere"), daemon.ExitFailed)
+	if !strings.Contains(s.log(), "network namespace nowhere") {
+		t.Errorf("the namespace that is missing is not named:\n%s", s.log())
+	}
 }
