@@ -50,6 +50,7 @@ const (
 	Priority   Kind = "priority"    // tracking changes the priority
 	MoveGroup  Kind = "move"        // an operator moves a group to On
 	Maintain   Kind = "maintenance" // an operator marks On for For
+	Reload     Kind = "reload"      // the configuration of On loses a group, and has it again after For
 	Competitor Kind = "competitor"  // X07: a stranger claims an address
 	Claim      Kind = "claim"       // X03: On is made to believe that there is no owner
 )
@@ -63,7 +64,7 @@ var kinds = []struct {
 	{Lossy, 1}, {Doubling, 1}, {LinkDown, 2}, {KillProc, 6}, {StopProc, 6}, {StopArm, 3}, {KillSoon, 3}, {Terminate, 3},
 	{KillAll, 1}, {PowerCut, 2}, {PauseVM, 2}, {Suspend, 1}, {Rate, 1}, {Slew, 1}, {StepWall, 2}, {SlowDisk, 1},
 	{HungDisk, 2}, {LoseData, 1}, {FlushGuard, 1}, {FlushAddrs, 1}, {StrayAddr, 1}, {ArmsFail, 1}, {Script, 2},
-	{Priority, 2}, {MoveGroup, 3}, {Maintain, 1}, {Competitor, 1}, {Claim, 2},
+	{Priority, 2}, {MoveGroup, 3}, {Maintain, 1}, {Competitor, 1}, {Claim, 2}, {Reload, 2},
 }
 
 // Fault is one thing that goes wrong. On and To are indices of machines, or roles.
@@ -222,7 +223,7 @@ func newPlan(cfg Config, s shape, r *random) []Fault {
 			}
 		case Priority:
 			f.By = int64(1 + r.below(254))
-		case KillSoon:
+		case KillSoon, Reload:
 			f.By = int64(r.below(12))
 		}
 		plan = append(plan, f)
@@ -401,6 +402,15 @@ func (w *world) inject(f Fault) {
 			if each.process != nil {
 				each.process.post(wish) // whoever leads will do it
 			}
+		}
+	case Reload:
+		if p != nil && p.director != nil {
+			p.reload(int(f.By) % len(w.shape.groups))
+			undo(func() {
+				if q := m.process; q != nil && q.director != nil {
+					q.reload(-1)
+				}
+			})
 		}
 	case Claim:
 		if p != nil && p.director != nil {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hactl/had/cluster/lease"
@@ -238,9 +239,12 @@ func (p *process) step(ev director.Event) {
 	}
 	var actions []director.Action
 	if p.director != nil {
-		if wish, ok := ev.(moveWish); ok {
+		switch wish := ev.(type) {
+		case moveWish:
 			actions, _ = p.director.Move(now, wish.group, wish.to, "operator")
-		} else {
+		case reloadWish:
+			actions = p.tryReload(now, wish)
+		default:
 			actions = p.director.Step(now, ev)
 		}
 	} else {
@@ -253,6 +257,60 @@ func (p *process) step(ev director.Event) {
 	}
 	p.queue = append(p.queue, actions...)
 }
+
+// reloadWish is another configuration: the shape's groups without one of them. What goes is retired first, and the rest waits
+// until nothing is left of it.
+type reloadWish struct {
+	groups  []director.Group
+	retired bool
+}
+
+// reload gives the director the shape's groups without the one of this index; -1: all of them.
+func (p *process) reload(without int) {
+	var wish reloadWish
+	for i, g := range p.machine.world.shape.groups {
+		if i != without {
+			wish.groups = append(wish.groups, director.Group{Name: g.name, Instances: g.configs[p.machine.index]})
+		}
+	}
+	p.post(wish)
+}
+
+func (p *process) tryReload(now clock.Time, wish reloadWish) []director.Action {
+	if !wish.retired {
+		wish.retired = true
+		p.post(wish)
+		var gone director.Retire
+		for _, g := range p.machine.world.shape.groups {
+			if _, known := p.director.Group(g.name); known && !slices.ContainsFunc(wish.groups, func(o director.Group) bool { return o.Name == g.name }) {
+				gone.Groups = append(gone.Groups, g.name)
+			}
+		}
+		return p.director.Step(now, gone)
+	}
+	if p.director.Retiring() {
+		p.machine.world.after(retirePoll, func() { p.post(wish) })
+		return nil
+	}
+	kept := map[string]string{}
+	var world []director.Event
+	for _, g := range wish.groups {
+		_, known := p.director.Group(g.Name)
+		for _, c := range g.Instances {
+			if known {
+				kept[c.Name] = c.Name
+				continue
+			}
+			for _, cause := range sortedKeys(p.machine.causes) {
+				world = append(world, director.Fault{Instance: c.Name, Cause: cause})
+			}
+		}
+	}
+	return p.director.Step(now, director.Reload{Groups: wish.groups, Kept: kept, World: world, Guard: true})
+}
+
+// retirePoll is how often a reload looks whether what it removes has become invisible.
+const retirePoll = 50 * time.Millisecond
 
 // moveWish is an operator's wish that a member should own a group.
 type moveWish struct {
@@ -437,6 +495,7 @@ func (p *process) execute(a director.Action) {
 				p.results = append(p.results, director.AddressesFailed{Instance: a.Instance, Reason: "too little is left"})
 			}
 		}
+	case director.ChangeAddresses: // nothing but whole groups comes and goes here
 	case director.DropAddresses:
 		m.dropAddress(a.Instance, w.groupOf(a.Instance))
 	case director.Announce:
