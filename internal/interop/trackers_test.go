@@ -191,4 +191,29 @@ func TestTrackers(t *testing.T) {
 		k.must(k.r.host.AddAddr(source))
 		k.expect(master, "BACKUP 200", "MASTER 200")
 	})
+
+	// Stock keepalived sees no processes in a network namespace.
+	t.Run("processes with a quorum and delays", func(t *testing.T) {
+		t.Parallel()
+		k := newTracker(t, had)
+		sleep, err := os.ReadFile("/bin/sleep")
+		k.must(err)
+		program := filepath.Join(k.r.dir, "had-tracks-this-one")
+		k.must(os.WriteFile(program, sleep, 0o755))
+		k.begin("vrrp_track_process two {\n    process had-tracks-this-one\n    quorum 2\n    weight 20\n    delay 1\n}\n",
+			"track_process {\n        two\n    }")
+		k.expect(master, "BACKUP 200", "MASTER 200")
+		start := func() *lab.Proc {
+			p, err := k.asker.Start(lab.Command{Path: program, Args: []string{"60"}})
+			k.must(err)
+			return p
+		}
+		first := start()
+		k.quiet(3 * time.Second)
+		start()
+		k.expect(2*pipeLimit, "MASTER_PRIORITY 220")
+		k.advertises(220)
+		k.must(first.KillTree())
+		k.expect(2*pipeLimit, "MASTER_PRIORITY 200")
+	})
 }
