@@ -32,7 +32,8 @@ import (
 // It runs before the other tests, which depend more on time, and not beside them.
 func TestDifferences(t *testing.T) {
 	for _, s := range slices.Concat(timerScenarios, rivalScenarios, wireScenarios, addressScenarios, announcementScenarios, groupScenarios,
-		trackScenarios, notifyScenarios, vmacScenarios, routeScenarios, refusalScenarios) {
+		trackScenarios, notifyScenarios, vmacScenarios, routeScenarios, refusalScenarios,
+		reloadScenarios) {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			for n := 1; ; n++ {
@@ -542,6 +543,14 @@ func create(name string) act {
 func write(name, text string) act {
 	return act{name: "write " + text + " to " + name, do: func(s *stage) error {
 		return os.WriteFile(filepath.Join(s.router.dir, name), []byte(text+"\n"), 0o644)
+	}}
+}
+
+// reload makes the router go by another file.
+func reload(change, conf string) act {
+	return act{name: "reload: " + change, do: func(s *stage) error {
+		s.router.write("keepalived.conf", strings.ReplaceAll(conf, "DIR", s.router.dir))
+		return s.router.procs[0].Signal(unix.SIGHUP)
 	}}
 }
 

@@ -38,6 +38,7 @@ const (
 	laterRefresh = "the first refresh comes after the delay and the interval of refreshes since 2.3, before that after the interval"
 	allQueued    = "of announcements that have to wait keepalived sends one for each address, had all"
 	addressList  = "another list of addresses is no reason to drop an advert since 2.3"
+	reloadAdvert = "keepalived's masters advertise before a reload, had's when it is their turn"
 	lastBurst    = "had repeats the announcements after garp_lower_prio_delay once, after the last advert of lower priority; " +
 		"keepalived after each"
 )
@@ -951,5 +952,56 @@ var routeScenarios = []scenario{
 		name:  "promote_secondaries",
 		conf:  one("garp_master_delay 0", "promote_secondaries", section("virtual_ipaddress_excluded", "10.80.0.1/24", "10.80.0.2/24")),
 		steps: []step{{4.5, hear("priority 150", priority(150))}, {5, pass}},
+	},
+}
+
+// reloadScenarios are about another file that takes effect while the router runs.
+var reloadScenarios = []scenario{
+	{
+		name:    "a reload without a change",
+		conf:    one(notify, "garp_master_delay 0"),
+		steps:   []step{{4.5, reload("the same", one(notify, "garp_master_delay 0"))}, {3, pass}},
+		differs: []explained{{reloadAdvert, []string{"advert"}}},
+	},
+	{
+		name: "a reload that changes addresses",
+		conf: conf(vi(notify, "garp_master_delay 0", vips("10.77.0.100/24", "10.77.0.101/24"))),
+		steps: []step{{4.5, reload("10.77.0.101 out and 10.77.0.102 in", conf(vi(notify, "garp_master_delay 0", vips("10.77.0.100/24", "10.77.0.102/24"))))},
+			{3, pass}},
+		differs: []explained{{reloadAdvert, []string{"advert"}},
+			{"keepalived announces all addresses after a reload, had the new ones", []string{"claim"}}},
+	},
+	{
+		name:    "a reload that changes the priority",
+		conf:    one(notify, "garp_master_delay 0"),
+		steps:   []step{{4.5, reload("priority 120", one(notify, "garp_master_delay 0", "priority 120"))}, {3, pass}},
+		differs: []explained{{reloadAdvert, []string{"advert"}}},
+	},
+	{
+		name: "a reload that adds an instance",
+		conf: one("garp_master_delay 0"),
+		steps: []step{{4.5, reload("B", conf(vi("garp_master_delay 0", vip), section("vrrp_instance B", "interface eth1", "virtual_router_id 52", "garp_master_delay 0", notify, vips("10.78.0.100/24"))))},
+			{6, pass}},
+		differs: []explained{{reloadAdvert, []string{"advert"}}},
+	},
+	{
+		name:    "a reload that removes an instance",
+		conf:    conf(vi("garp_master_delay 0", vip), section("vrrp_instance B", "interface eth1", "virtual_router_id 52", "garp_master_delay 0", notify, vips("10.78.0.100/24"))),
+		steps:   []step{{4.5, reload("without B", one("garp_master_delay 0"))}, {3, pass}},
+		differs: []explained{{reloadAdvert, []string{"advert"}}},
+	},
+	{
+		name:    "notify_deleted",
+		conf:    conf(vi("garp_master_delay 0", vip), section("vrrp_instance B", "interface eth1", "virtual_router_id 52", "garp_master_delay 0", notify, "notify_deleted \"DIR/notify.sh deleted\"", vips("10.78.0.100/24"))),
+		steps:   []step{{4.5, reload("without B", one("garp_master_delay 0"))}, {3, pass}},
+		differs: []explained{{reloadAdvert, []string{"advert"}}},
+	},
+	{
+		name: "fifo_write_vrrp_states_on_reload",
+		conf: conf(section("global_defs", "vrrp_notify_fifo DIR/fifo", "fifo_write_vrrp_states_on_reload"), vi("garp_master_delay 0", vip)),
+		steps: []step{{4.5, reload("the same", conf(section("global_defs", "vrrp_notify_fifo DIR/fifo", "fifo_write_vrrp_states_on_reload"), vi("garp_master_delay 0", vip)))},
+			{3, pass}},
+		differs: []explained{{reloadAdvert, []string{"advert"}},
+			{"in 2.2.7 the word has no effect", []string{"INSTANCE"}}},
 	},
 }
