@@ -167,7 +167,8 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 	return ExitOK
 }
 
-// socketOf returns the path of the control socket. Daemons of several network namespaces have one each.
+// socketOf returns the path of the control socket. Daemons of several network namespaces have a directory each, for it and
+// for their dumps.
 func socketOf(f Flags, c *conf.Config, namespace string) string {
 	switch {
 	case f.Socket != "":
@@ -175,7 +176,7 @@ func socketOf(f Flags, c *conf.Config, namespace string) string {
 	case c.Cluster != nil:
 		return c.Cluster.ControlSocket
 	case namespace != "":
-		return filepath.Join(filepath.Dir(control.DefaultSocket), namespace+".sock")
+		return filepath.Join(filepath.Dir(control.DefaultSocket), namespace, filepath.Base(control.DefaultSocket))
 	}
 	return control.DefaultSocket
 }

@@ -62,7 +62,7 @@ var effects = map[string]struct {
 	"(root)/linkbeat_use_polling":  {NoEffect, "link state comes from netlink"},
 	"(root)/namespace_with_ipsets": {NoEffect, "ipsets are not used"},
 	"(root)/child_wait_time":       {NoEffect, "there are no child processes to wait for"},
-	"(root)/net_namespace":         {Differs, "hactl asks that daemon at /run/had/NAME.sock"},
+	"(root)/net_namespace":         {Differs, "hactl asks that daemon at /run/had/NAME/had.sock, and its dumps are there"},
 	"(root)/use_pid_dir":           {NoEffect, "there is one pid file, that of --pid, else /run/keepalived.pid"},
 	"(root)/instance":              {NoEffect, "there is one pid file, that of --pid, else /run/keepalived.pid"},
 	"(root)/net_namespace_ipvs":    {NotDone, noLVS},
