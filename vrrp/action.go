@@ -41,6 +41,20 @@ func (k ClaimKind) String() string {
 	return fmt.Sprintf("claim kind(%d)", uint8(k))
 }
 
+// Takeover says why a router has become Active. The values are those of vrrpv3StatisticsNewMasterReason (RFC 6527).
+type Takeover uint8
+
+const (
+	// NotActive: the router has become something else.
+	NotActive Takeover = iota
+	// Resigned: the Active router has sent priority 0.
+	Resigned
+	// Preempted: an Active router of lower priority was heard within the last Active_Down_Interval.
+	Preempted
+	// NoResponse: no Active router was heard.
+	NoResponse
+)
+
 type (
 	// SendAdvert asks for one advertisement with this priority, to the group or to each peer.
 	SendAdvert struct{ Priority uint8 }
@@ -80,6 +94,7 @@ type (
 		From, To Status
 		Reason   string
 		Silent   bool // keepalived tells nobody about this one: no notification, no log above debug level
+		Takeover Takeover
 	}
 
 	// Ignored reports an event that changed nothing, and why.

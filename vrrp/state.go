@@ -77,6 +77,9 @@ type State struct {
 	ActiveFrom     netip.Addr
 	ActivePriority uint8
 
+	// Resigned: the last Active router has said priority 0, and no other was heard since. Only in Backup.
+	Resigned bool
+
 	QuietUntil clock.Time // advertisements are ignored until then (startup delay)
 	DownAt     clock.Time // Active_Down_Timer: armed in Backup unless claiming
 	PreemptAt  clock.Time // end of preempt_delay; zero: no lower priority was heard yet. Not a deadline.

@@ -208,7 +208,7 @@ func (st *step) enter(status Status) {
 
 // becomeActive enters Active from any other status (RFC 9568 section 6.4.2).
 func (st *step) becomeActive(reason string) {
-	from := st.Status
+	from, takeover := st.Status, st.takeover()
 	st.enter(Active)
 	if st.cfg.Gated {
 		st.SettledAt = st.now.Add(st.cfg.AdvertInterval)
@@ -222,7 +222,18 @@ func (st *step) becomeActive(reason string) {
 	if st.cfg.ExtraAnnounce > 0 {
 		st.ExtraAt = st.now.Add(st.cfg.ExtraAnnounce)
 	}
-	st.emit(Transition{From: from, To: Active, Reason: reason})
+	st.emit(Transition{From: from, To: Active, Reason: reason, Takeover: takeover})
+}
+
+// takeover says why the router becomes Active now.
+func (st *step) takeover() Takeover {
+	switch {
+	case st.Resigned:
+		return Resigned
+	case st.LowerUntil != 0 && !st.due(st.LowerUntil):
+		return Preempted
+	}
+	return NoResponse
 }
 
 // announceTwice announces all addresses and arms the second burst.
@@ -375,7 +386,8 @@ func (st *step) receivedBackup(ev Received) {
 	if st.Lowered && ev.Priority != PriorityOwner {
 		st.Priority, st.Lowered = PriorityOwner, false
 	}
-	if ev.Priority == PriorityResign {
+	st.Resigned = ev.Priority == PriorityResign
+	if st.Resigned {
 		st.LowerUntil = 0
 		if st.Claiming {
 			st.claim(MasterDown)

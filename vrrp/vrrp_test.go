@@ -234,3 +234,29 @@ func TestAnUnknownEventPanics(t *testing.T) {
 	}()
 	v3(t).do(nil)
 }
+
+func TestARouterKnowsWhyItHasBecomeActive(t *testing.T) {
+	advert := func(p uint8) Received { return Received{From: lower, Priority: p, Interval: time.Second} }
+	for _, test := range []struct {
+		name   string
+		events []Event
+		want   Takeover
+	}{
+		{"nobody was heard", nil, NoResponse},
+		{"a higher priority fell silent", []Event{advert(200)}, NoResponse},
+		{"a higher priority resigned", []Event{advert(200), advert(PriorityResign)}, Resigned},
+		{"another one followed the one that resigned", []Event{advert(200), advert(PriorityResign), advert(200)}, NoResponse},
+		{"a lower priority was heard", []Event{advert(50)}, Preempted},
+	} {
+		for _, option := range []func(*Config){func(*Config) {}, gated} {
+			r := v3(t, option).backup().after(500 * time.Millisecond).do(test.events...).untilDeadline()
+			if r.s.Claiming {
+				r.do(Granted{})
+			}
+			r.wantStatus(Active)
+			if tr, ok := r.got[len(r.got)-1].(Transition); !ok || tr.Takeover != test.want {
+				t.Errorf("%s: %+v, want takeover %d", test.name, r.got, test.want)
+			}
+		}
+	}
+}

@@ -136,6 +136,7 @@ type Agent struct {
 	runner     *notify.Runner
 	notifier   *notify.Notifier
 	pipes      []pipe
+	alerts     alerts
 	noIPVS     error // why no virtual_server can be served, if there is one
 	finished   bool
 	stopping   bool
@@ -248,6 +249,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.closeRadio()
 	a.pipes = openPipes(a.cfg, nil, a.log)
 	a.notifier.FIFOs = fifosOf(a.pipes)
+	a.alerts = startAlerts(&a.cfg.Global, alerts{}, a.log)
+	a.notifier.Receivers = a.alerts.receivers()
 	a.notifyScripts = resolveNotifyScripts(a.cfg, a.log)
 	defer a.stopNotifying()
 	if a.service != nil {

@@ -33,8 +33,8 @@ func (a *Agent) notify(i *instance, t director.Transition) {
 		a.notifyGroup(i.group, state)
 	}
 	i.reported, i.told = state, t.Priority
-	a.notifier.Notify(notify.Change{Kind: notify.Instance, Name: t.Instance, State: state, Priority: t.Priority},
-		a.notifyScripts.of(i.conf.Notify))
+	a.notifier.Notify(notify.Change{Kind: notify.Instance, Name: t.Instance, State: state, Priority: t.Priority,
+		Mail: i.conf.SMTPAlert, Router: a.routerOf(i, t)}, a.notifyScripts.of(i.conf.Notify))
 	for _, name := range a.members[i.group] {
 		if a.instances[name].reported != state {
 			return
@@ -48,7 +48,8 @@ func (a *Agent) notifyGroup(group string, state notify.State) {
 	for _, sg := range a.cfg.SyncGroups {
 		if sg.Name == group && a.groupStates[group] != state {
 			a.groupStates[group] = state
-			a.notifier.Notify(notify.Change{Kind: notify.Group, Name: sg.Name, State: state}, a.notifyScripts.of(sg.Notify))
+			a.notifier.Notify(notify.Change{Kind: notify.Group, Name: sg.Name, State: state, Mail: sg.SMTPAlert},
+				a.notifyScripts.of(sg.Notify))
 		}
 	}
 }
@@ -154,6 +155,7 @@ func (a *Agent) stopNotifying() {
 		a.log.Warn("scripts still ran at the end and were left to themselves", "err", err)
 	}
 	closePipes(ctx, a.pipes, nil, a.log)
+	a.alerts.stop(ctx, alerts{})
 }
 
 // notifyScripts are the notification scripts of a configuration, those that can be used.

@@ -38,6 +38,7 @@ type candidate struct {
 	scripts    []*script
 	notify     notifyScripts
 	pipes      []pipe
+	alerts     alerts
 	trackers   *trackers // nil: those that run stay
 	ways       *ways
 	monitor    *route.Monitor // of routes and rules, if they are the first; else nil
@@ -73,8 +74,9 @@ func (a *Agent) Reload(ctx context.Context) (api.ReloadOutcome, error) {
 
 func (a *Agent) reload(ctx context.Context) (api.ReloadOutcome, error) {
 	var pipes []pipe
+	var running alerts
 	var router *route.Manager
-	if err := a.inLoop(ctx, func(clock.Time) { pipes, router = a.pipes, a.router }); err != nil {
+	if err := a.inLoop(ctx, func(clock.Time) { pipes, running, router = a.pipes, a.alerts, a.router }); err != nil {
 		return api.ReloadOutcome{}, err
 	}
 	c, err := a.read()
@@ -101,7 +103,7 @@ func (a *Agent) reload(ctx context.Context) (api.ReloadOutcome, error) {
 			}
 		}
 	}
-	if err := a.prepareCandidate(c, pipes, router); err != nil {
+	if err := a.prepareCandidate(c, pipes, running, router); err != nil {
 		return outcome, err
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -120,6 +122,7 @@ func (a *Agent) reload(ctx context.Context) (api.ReloadOutcome, error) {
 		case done:
 			closing, cancel := context.WithTimeout(ctx, lastWords)
 			closePipes(closing, pipes, c.pipes, a.log)
+			running.stop(closing, c.alerts)
 			cancel()
 			return outcome, nil
 		}
@@ -182,7 +185,7 @@ func (a *Agent) read() (*candidate, error) {
 }
 
 // prepareCandidate does what the loop must not wait for.
-func (a *Agent) prepareCandidate(c *candidate, open []pipe, router *route.Manager) (err error) {
+func (a *Agent) prepareCandidate(c *candidate, open []pipe, running alerts, router *route.Manager) (err error) {
 	if c.ways, err = a.openWays(c.cfg, router); err != nil {
 		return err
 	}
@@ -198,6 +201,7 @@ func (a *Agent) prepareCandidate(c *candidate, open []pipe, router *route.Manage
 	}
 	c.notify = resolveNotifyScripts(c.cfg, a.log)
 	c.pipes = openPipes(c.cfg, open, a.log)
+	c.alerts = startAlerts(&c.cfg.Global, running, a.log)
 	if len(c.cfg.VirtualServers) > 0 {
 		c.noIPVS = ipvs.Probe()
 	}
@@ -243,6 +247,7 @@ func (a *Agent) adopt(c *candidate) (done bool) {
 		a.replaceTrackers(c.trackers)
 	}
 	a.pipes, a.notifier.FIFOs = c.pipes, fifosOf(c.pipes)
+	a.alerts, a.notifier.Receivers = c.alerts, c.alerts.receivers()
 	a.notifyScripts = c.notify
 	maps.DeleteFunc(a.unshut, func(group string, _ bool) bool { return a.members[group] == nil })
 	maps.DeleteFunc(a.lapsed, func(group string, _ time.Time) bool { return a.members[group] == nil })
@@ -424,7 +429,7 @@ func (a *Agent) writeStates() {
 		}
 	}
 	for _, change := range changes {
-		a.notifier.Notify(change, notify.Scripts{})
+		a.notifier.Write(change)
 	}
 }
 

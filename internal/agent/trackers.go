@@ -349,7 +349,7 @@ func (a *Agent) tellPriorities() {
 		if a.status(name) == vrrp.Active {
 			state = notify.MasterPriority
 		}
-		a.notifier.Notify(notify.Change{Kind: notify.Instance, Name: name, State: state, Priority: i.priority}, notify.Scripts{})
+		a.notifier.Write(notify.Change{Kind: notify.Instance, Name: name, State: state, Priority: i.priority})
 	}
 }
 

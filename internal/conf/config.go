@@ -214,7 +214,21 @@ type Mail struct {
 	AlertVRRP      *bool
 	AlertChecker   *bool
 	NoFaults       bool // no_email_faults
+	TLS            MailTLS
+	CAFile         string // PEM; empty: the system's authorities
+	User           string // empty: no login; only with TLS
+	Password       string
 }
+
+// MailTLS is smtp_tls.
+type MailTLS uint8
+
+// The ways to protect mail under way.
+const (
+	MailPlain MailTLS = iota
+	MailStartTLS
+	MailImplicitTLS
+)
 
 // FIFO is a named pipe that receives state changes. An empty Path is none.
 type FIFO struct {
@@ -283,7 +297,7 @@ type SyncDaemon struct {
 	Group     netip.Addr
 }
 
-// SNMP holds the words of the AgentX interface.
+// SNMP holds the words about SNMP. had sends traps itself; the rest is AgentX.
 type SNMP struct {
 	Socket           string
 	Traps            bool
@@ -293,6 +307,22 @@ type SNMP struct {
 	Checker          bool
 	VSUpdateInterval time.Duration
 	RSUpdateInterval time.Duration
+	Receivers        []TrapReceiver
+}
+
+// TrapReceiver is an snmp_trap block. With a User it gets traps of SNMP version 3, else of version 2c.
+type TrapReceiver struct {
+	Pos       Pos
+	Host      string // address or host name
+	Port      uint16
+	Community string
+
+	User         string
+	Auth         string // protocol; empty: no authentication
+	AuthPassword string
+	Priv         string // protocol; empty: no encryption; only with Auth
+	PrivPassword string
+	EngineID     []byte // nil: from the router ID
 }
 
 // ProcessNames holds the names of keepalived's processes.

@@ -1,7 +1,9 @@
 package conf
 
 import (
+	"encoding/hex"
 	"net/netip"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +32,9 @@ type garpDraft struct {
 // globalDraft is what global_defs gives before defaults are in place.
 type globalDraft struct {
 	*Global
-	garp garpDraft
+	garp  garpDraft
+	login syntax.Word // where smtp_login stands, for findings
+	traps syntax.Word // and enable_traps
 }
 
 func newGlobalDraft(g *Global) globalDraft {
@@ -93,6 +97,8 @@ func (l *loader) globalWords() handlers {
 		"smtp_alert_vrrp":         func(s statement) { l.setOptional(s, &g.Mail.AlertVRRP) },
 		"smtp_alert_checker":      func(s statement) { l.setOptional(s, &g.Mail.AlertChecker) },
 		"no_email_faults":         setTrue(&g.Mail.NoFaults),
+		"smtp_tls":                l.smtpTLS,
+		"smtp_login":              l.smtpLogin,
 
 		"startup_script":          func(s statement) { l.setCommand(s, &g.StartupScript) },
 		"startup_script_timeout":  func(s statement) { l.setSeconds(s, &g.StartupScriptTimeout) },
@@ -174,8 +180,9 @@ func (l *loader) globalWords() handlers {
 		"nftables_ipvs_priority":     func(s statement) { l.setInt32(s, &g.Firewall.IPVSPriority) },
 		"nftables_ipvs_start_fwmark": func(s statement) { l.setUint32(s, &g.Firewall.IPVSStartMark) },
 
+		"snmp_trap":                     l.snmpTrap,
 		"snmp_socket":                   l.setText(&g.SNMP.Socket),
-		"enable_traps":                  setTrue(&g.SNMP.Traps),
+		"enable_traps":                  func(s statement) { g.SNMP.Traps, l.global.traps = true, s.Words[0] },
 		"enable_snmp_vrrp":              setTrue(&g.SNMP.VRRP),
 		"enable_snmp_keepalived":        setTrue(&g.SNMP.VRRP),
 		"enable_snmp_rfc":               func(statement) { g.SNMP.RFCv2, g.SNMP.RFCv3 = true, true },
@@ -268,6 +275,112 @@ func (l *loader) smtpServer(s statement) {
 		if port, ok := l.wholeNumber(s.Words[2], "the port", limits(1, 65535)); ok {
 			m.Port = uint16(port)
 		}
+	}
+}
+
+func (l *loader) smtpTLS(s statement) {
+	m := &l.global.Mail
+	i := l.choice(s, "starttls", "implicit")
+	if i < 0 {
+		return
+	}
+	m.TLS, m.CAFile = MailTLS(i+1), ""
+	if len(s.Args()) > 1 {
+		if m.CAFile = s.Words[2].Text; !path.IsAbs(m.CAFile) {
+			l.errorf(CodeRange, s.Words[2], "smtp_tls: %s is not an absolute path", quote(m.CAFile))
+		}
+	}
+}
+
+func (l *loader) smtpLogin(s statement) {
+	l.global.login = s.Words[0]
+	l.global.Mail.User, l.global.Mail.Password = s.Words[1].Text, s.Words[2].Text
+}
+
+// The shortest password and the bounds of an engine ID: RFC 3414 section 11.2, RFC 3411 section 5.
+const (
+	minSNMPPassword          = 8
+	minEngineID, maxEngineID = 5, 32
+	maxSNMPUser              = 32
+	trapPort                 = 162
+)
+
+func (l *loader) snmpTrap(s statement) {
+	r := TrapReceiver{Pos: s.Pos(), Host: s.Words[1].Text, Port: trapPort, Community: "public"}
+	if len(s.Words) > 2 {
+		if port, ok := l.wholeNumber(s.Words[2], "the port", limits(1, 65535)); ok {
+			r.Port = uint16(port)
+		}
+	}
+	last := l.statements(s.Children, "global_defs/snmp_trap", l.trapWords(&r))
+	for _, word := range []string{"auth", "priv", "engine_id"} {
+		if n := last[word]; n != nil && r.User == "" {
+			l.errorf(CodeOption, n.Words[0], "%s is of SNMP version 3 and needs user; it is ignored", word)
+			r.Auth, r.Priv = "", ""
+		}
+	}
+	if r.Priv != "" && r.Auth == "" {
+		l.errorf(CodeOption, last["priv"].Words[0], "priv needs auth, as SNMP has no encryption without authentication; "+
+			"traps go out unencrypted")
+		r.Priv = ""
+	}
+	l.global.SNMP.Receivers = append(l.global.SNMP.Receivers, r)
+}
+
+func (l *loader) trapWords(r *TrapReceiver) handlers {
+	return handlers{
+		"community": l.setText(&r.Community),
+		"user": func(s statement) {
+			if r.User = s.Words[1].Text; len(r.User) > maxSNMPUser {
+				l.errorf(CodeRange, s.Words[1], "the name of the user has %d bytes, more than %d", len(r.User), maxSNMPUser)
+			}
+		},
+		"auth": func(s statement) {
+			l.snmpKey(s, &r.Auth, &r.AuthPassword, "MD5", "SHA", "SHA224", "SHA256", "SHA384", "SHA512")
+		},
+		"priv": func(s statement) { l.snmpKey(s, &r.Priv, &r.PrivPassword, "DES", "AES") },
+		"engine_id": func(s statement) {
+			id, err := hex.DecodeString(strings.TrimPrefix(s.Words[1].Text, "0x"))
+			if err != nil || len(id) < minEngineID || len(id) > maxEngineID {
+				l.errorf(CodeRange, s.Words[1], "engine_id %s is not 5 to 32 bytes in hexadecimal digits", quote(s.Words[1].Text))
+				return
+			}
+			r.EngineID = id
+		},
+	}
+}
+
+// snmpKey reads a protocol and a password.
+func (l *loader) snmpKey(s statement, protocol, password *string, protocols ...string) {
+	i := l.choice(s, protocols...)
+	if i < 0 {
+		return
+	}
+	if n := len(s.Words[2].Text); n < minSNMPPassword {
+		l.errorf(CodeRange, s.Words[2], "%s: the password has %d characters; SNMP asks for at least %d", s.Keyword(), n, minSNMPPassword)
+		return
+	}
+	*protocol, *password = protocols[i], s.Words[2].Text
+}
+
+// resolveTraps says when traps are wanted that nobody would get.
+func (l *loader) resolveTraps() {
+	switch s := &l.global.SNMP; {
+	case s.Traps && len(s.Receivers) == 0:
+		l.warnf(CodeMissing, l.global.traps, "enable_traps: had sends traps itself, and no snmp_trap says to whom; none is sent")
+	case s.Traps && !s.VRRP && !s.RFCv2 && !s.RFCv3:
+		l.warnf(CodeMissing, l.global.traps, "enable_traps: none of enable_snmp_vrrp, enable_snmp_rfcv2 and enable_snmp_rfcv3 "+
+			"says which traps; as in keepalived none is sent")
+	}
+}
+
+// resolveMail checks what needs more than one word.
+func (l *loader) resolveMail() {
+	m := &l.global.Mail
+	if m.User != "" && m.TLS == MailPlain {
+		l.errorf(CodeOption, l.global.login, "smtp_login needs smtp_tls: a password does not go over the network in the clear; "+
+			"there is no login")
+		m.User, m.Password = "", ""
 	}
 }
 
@@ -592,6 +705,8 @@ func (l *loader) resolveGlobal() {
 	if given.lowerPrioDelay == nil {
 		g.GARP.LowerPrioDelay = g.GARP.MasterDelay
 	}
+	l.resolveMail()
+	l.resolveTraps()
 	if g.VMACAddrPrefix == "" {
 		g.VMACAddrPrefix = g.VMACPrefix
 	}

@@ -229,6 +229,7 @@ func TestEveryWordHasAHandler(t *testing.T) {
 		"vrrp_instance":                l.instanceWords(&instanceDraft{}),
 		"vrrp_instance/authentication": l.authWords(&instanceDraft{}),
 		"vrrp_instance/auth_hmac":      l.hmacWords(&HMAC{}),
+		"global_defs/snmp_trap":        l.trapWords(&TrapReceiver{}),
 		"cluster":                      l.clusterWords(&clusterDraft{}),
 		"cluster/peer":                 l.peerWords(&Peer{}),
 		"cluster/gateway":              l.gatewayWords(&Gateway{}),
@@ -236,6 +237,71 @@ func TestEveryWordHasAHandler(t *testing.T) {
 		want := slices.Sorted(slices.Values(words.Names(block)))
 		if got := sortedKeys(h); !slices.Equal(got, want) {
 			t.Errorf("%s:\n%s", block, diff(strings.Join(want, "\n"), strings.Join(got, "\n")))
+		}
+	}
+}
+
+func TestWordsOfOurOwnInKeepalivedsBlocks(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want Mail
+		says string
+	}{
+		{text: "smtp_tls starttls", want: Mail{TLS: MailStartTLS}},
+		{text: "smtp_tls implicit /etc/ca.pem\nsmtp_login had \"secret word\"",
+			want: Mail{TLS: MailImplicitTLS, CAFile: "/etc/ca.pem", User: "had", Password: "secret word"}},
+		{text: "smtp_login had secret", says: "smtp_login needs smtp_tls"},
+		{text: "smtp_tls starttls ca.pem", want: Mail{TLS: MailStartTLS, CAFile: "ca.pem"}, says: "not an absolute path"},
+		{text: "smtp_tls always", says: "always"},
+	} {
+		c, findings := Load(options("test.conf", file("global_defs {\n"+test.text+"\n}\n")))
+		if c == nil {
+			t.Fatalf("%s: cannot be used: %v", test.text, findings)
+		}
+		if got := withoutDefaults(c.Global).Mail; !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s:\n got %+v\nwant %+v", test.text, got, test.want)
+		}
+		if said := printFindings(findings); (test.says == "") != (said == "") || !strings.Contains(said, test.says) {
+			t.Errorf("%s: it says %q, want %q", test.text, said, test.says)
+		}
+	}
+}
+
+func TestReceiversOfTraps(t *testing.T) {
+	at := func(r TrapReceiver) []TrapReceiver { return []TrapReceiver{r} }
+	for _, test := range []struct {
+		text string
+		want []TrapReceiver
+		says string
+	}{
+		{text: "snmp_trap 192.0.2.5 {\n}", want: at(TrapReceiver{Host: "192.0.2.5", Port: 162, Community: "public"})},
+		{text: "snmp_trap nms 1162 {\ncommunity secret\n}", want: at(TrapReceiver{Host: "nms", Port: 1162, Community: "secret"})},
+		{text: "snmp_trap nms {\nuser had\nauth SHA256 authenticate\npriv AES encryption\nengine_id 0x8000000105\n}",
+			want: at(TrapReceiver{Host: "nms", Port: 162, Community: "public", User: "had", Auth: "SHA256",
+				AuthPassword: "authenticate", Priv: "AES", PrivPassword: "encryption", EngineID: []byte{0x80, 0, 0, 1, 5}})},
+		{text: "snmp_trap nms {\nuser had\npriv AES encryption\n}", says: "priv needs auth"},
+		{text: "snmp_trap nms {\nauth SHA authenticate\n}", says: "needs user"},
+		{text: "snmp_trap nms {\nuser had\nauth SHA short\n}", says: "at least 8"},
+		{text: "snmp_trap nms {\nuser had\nauth ROT13 authenticate\n}", says: "ROT13"},
+		{text: "snmp_trap nms {\nuser had\nengine_id 80zz\n}", says: "engine_id"},
+		{text: "snmp_trap nms 0 {\n}", says: "the port"},
+		{text: "enable_traps", says: "no snmp_trap says to whom"},
+		{text: "enable_traps\nsnmp_trap nms {\n}", want: at(TrapReceiver{Host: "nms", Port: 162, Community: "public"}),
+			says: "says which traps"},
+	} {
+		c, findings := Load(options("test.conf", file("global_defs {\n"+test.text+"\n}\n")))
+		if c == nil {
+			t.Fatalf("%s: cannot be used: %v", test.text, findings)
+		}
+		got := c.Global.SNMP.Receivers
+		for i := range got {
+			got[i].Pos = Pos{}
+		}
+		if test.want != nil && !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%s:\n got %+v\nwant %+v", test.text, got, test.want)
+		}
+		if said := printFindings(findings); (test.says == "") != (said == "") || !strings.Contains(said, test.says) {
+			t.Errorf("%s: it says %q, want %q", test.text, said, test.says)
 		}
 	}
 }

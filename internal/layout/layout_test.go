@@ -129,6 +129,8 @@ func TestDoors(t *testing.T) {
 		{"github.com/vishvananda/netlink", []string{"internal/linux", "lvs/ipvs", "internal/lab", "internal/integ"}},
 		{"github.com/google/nftables", []string{"fencing/guard", "internal/linux/filter", "internal/lab"}},
 		{"github.com/spf13/cobra", []string{"internal/control/cli"}},
+		{"github.com/gosnmp/gosnmp", []string{"internal/notify/trap"}},
+		{"net/smtp", []string{"internal/notify/mail"}},
 	}
 	for name, p := range packages(t) {
 		for _, imported := range p.Imports {

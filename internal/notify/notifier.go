@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strconv"
 )
 
@@ -39,6 +40,18 @@ type Change struct {
 	Name     string
 	State    State
 	Priority uint8 // effective priority; a group has none and reports 0
+	Mail     bool  // smtp_alert
+	Router   Router
+}
+
+// Router is what a trap about an instance tells besides.
+type Router struct {
+	Version         uint8
+	VRID            uint8
+	Interface       int        // index; 0: none
+	Address         netip.Addr // source of its advertisements
+	InitialMaster   bool       // as configured
+	NewMasterReason int        // of one that has become MASTER, as in RFC 6527: 1 resigned, 2 preempted, 3 no response
 }
 
 // priority returns what is reported.
@@ -80,16 +93,21 @@ func (s Scripts) of(state State) (specific, generic *Script) {
 	return nil, nil
 }
 
-// Notifier tells scripts and pipes of changes.
+// Receiver is told of changes after scripts and pipes. Tell does not block, and is called by the goroutine that calls
+// Notify.
+type Receiver interface{ Tell(Change) }
+
+// Notifier tells scripts, pipes and others of changes.
 type Notifier struct {
-	Runner *Runner
-	FIFOs  []*FIFO // in the order of writing
-	Logger *slog.Logger
+	Runner    *Runner
+	FIFOs     []*FIFO // in the order of writing
+	Receivers []Receiver
+	Logger    *slog.Logger
 }
 
-// Notify tells of one change: the script of the state, the generic script, then the pipes. Scripts are started in the
-// order of all calls, but none waits for another to end, and none has a time limit. It does not block. A script that
-// fails and a line that is lost are logged.
+// Notify tells of one change: the script of the state, the generic script, the pipes, then the receivers. Scripts are
+// started in the order of all calls, but none waits for another to end, and none has a time limit. It does not block. A
+// script that fails and a line that is lost are logged.
 func (n *Notifier) Notify(change Change, scripts Scripts) {
 	specific, generic := scripts.of(change.State)
 	if specific != nil {
@@ -100,6 +118,14 @@ func (n *Notifier) Notify(change Change, scripts Scripts) {
 			string(change.Kind), change.Name, string(change.State), strconv.Itoa(int(change.priority())),
 		})
 	}
+	n.Write(change)
+	for _, r := range n.Receivers {
+		r.Tell(change)
+	}
+}
+
+// Write writes the line of a change to the pipes and tells nobody else. It does not block; a line that is lost is logged.
+func (n *Notifier) Write(change Change) {
 	for _, fifo := range n.FIFOs {
 		if err := fifo.WriteLine(change.Line()); err != nil {
 			n.Logger.Warn("notification was not written", "instance", change.Name, "state", string(change.State), "err", err)

@@ -730,15 +730,15 @@ func TestNotificationsHaveTheTextOfKeepalived(t *testing.T) {
 		line   string
 		runs   string // specific, generic
 	}{
-		{Change{Instance, "VI_1", Master, 150}, `INSTANCE "VI_1" MASTER 150`, "master|any INSTANCE VI_1 MASTER 150"},
-		{Change{Instance, "VI_1", Backup, 100}, `INSTANCE "VI_1" BACKUP 100`, "backup|any INSTANCE VI_1 BACKUP 100"},
-		{Change{Instance, "VI_1", Fault, 100}, `INSTANCE "VI_1" FAULT 100`, "fault|any INSTANCE VI_1 FAULT 100"},
-		{Change{Instance, "VI_1", Stop, 100}, `INSTANCE "VI_1" STOP 100`, "stop|any INSTANCE VI_1 STOP 100"},
-		{Change{Instance, "VI_1", Deleted, 100}, `INSTANCE "VI_1" DELETED 100`, "deleted|any INSTANCE VI_1 DELETED 100"},
-		{Change{Group, "VG 1", Master, 150}, `GROUP "VG 1" MASTER 0`, "master|any GROUP VG 1 MASTER 0"},
-		{Change{Instance, "VI_1", MasterRxLowerPri, 150}, `INSTANCE "VI_1" MASTER_RX_LOWER_PRI 150`, "lower"},
-		{Change{Instance, "VI_1", MasterPriority, 151}, `INSTANCE "VI_1" MASTER_PRIORITY 151`, ""},
-		{Change{Instance, "VI_1", BackupPriority, 99}, `INSTANCE "VI_1" BACKUP_PRIORITY 99`, ""},
+		{Change{Kind: Instance, Name: "VI_1", State: Master, Priority: 150}, `INSTANCE "VI_1" MASTER 150`, "master|any INSTANCE VI_1 MASTER 150"},
+		{Change{Kind: Instance, Name: "VI_1", State: Backup, Priority: 100}, `INSTANCE "VI_1" BACKUP 100`, "backup|any INSTANCE VI_1 BACKUP 100"},
+		{Change{Kind: Instance, Name: "VI_1", State: Fault, Priority: 100}, `INSTANCE "VI_1" FAULT 100`, "fault|any INSTANCE VI_1 FAULT 100"},
+		{Change{Kind: Instance, Name: "VI_1", State: Stop, Priority: 100}, `INSTANCE "VI_1" STOP 100`, "stop|any INSTANCE VI_1 STOP 100"},
+		{Change{Kind: Instance, Name: "VI_1", State: Deleted, Priority: 100}, `INSTANCE "VI_1" DELETED 100`, "deleted|any INSTANCE VI_1 DELETED 100"},
+		{Change{Kind: Group, Name: "VG 1", State: Master, Priority: 150}, `GROUP "VG 1" MASTER 0`, "master|any GROUP VG 1 MASTER 0"},
+		{Change{Kind: Instance, Name: "VI_1", State: MasterRxLowerPri, Priority: 150}, `INSTANCE "VI_1" MASTER_RX_LOWER_PRI 150`, "lower"},
+		{Change{Kind: Instance, Name: "VI_1", State: MasterPriority, Priority: 151}, `INSTANCE "VI_1" MASTER_PRIORITY 151`, ""},
+		{Change{Kind: Instance, Name: "VI_1", State: BackupPriority, Priority: 99}, `INSTANCE "VI_1" BACKUP_PRIORITY 99`, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {
@@ -784,7 +784,7 @@ func TestWhatGoesWrongWithANotificationIsLogged(t *testing.T) {
 	}
 	n := &Notifier{Runner: &Runner{}, FIFOs: []*FIFO{fifo}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	missing := Script{Path: "/nowhere/script", Args: []string{"/nowhere/script", "arg"}, Identity: Self()}
-	n.Notify(Change{Instance, "VI_1", Master, 100}, Scripts{Master: &missing})
+	n.Notify(Change{Kind: Instance, Name: "VI_1", State: Master, Priority: 100}, Scripts{Master: &missing})
 	if err := n.Runner.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -793,6 +793,41 @@ func TestWhatGoesWrongWithANotificationIsLogged(t *testing.T) {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("%s is missing in:\n%s", want, log.String())
 		}
+	}
+}
+
+// ear keeps what it is told.
+type ear struct {
+	path  string // of a pipe that has been written before
+	told  []Change
+	early bool
+}
+
+func (e *ear) Tell(c Change) {
+	e.told = append(e.told, c)
+	fd, err := unix.Open(e.path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		n, _ := unix.Read(fd, make([]byte, 100))
+		e.early = e.early || n <= 0
+		_ = unix.Close(fd)
+	}
+}
+
+func TestReceiversAreToldAfterThePipesAndNotOfWhatIsWrittenAlone(t *testing.T) {
+	fifo, path := openFIFOFor(t)
+	e := &ear{path: path}
+	n := &Notifier{Runner: &Runner{}, FIFOs: []*FIFO{fifo}, Receivers: []Receiver{e}, Logger: slog.New(slog.DiscardHandler)}
+	change := Change{Kind: Instance, Name: "VI_1", State: Master, Priority: 100, Mail: true}
+	n.Notify(change, Scripts{})
+	if len(e.told) != 1 || e.told[0] != change || e.early {
+		t.Errorf("told %+v, before the pipe: %t", e.told, e.early)
+	}
+	n.Write(change)
+	if len(e.told) != 1 {
+		t.Error("told of what was for the pipes")
+	}
+	if got := drain(t, path); got != change.Line()+"\n" {
+		t.Errorf("pipe: %q", got)
 	}
 }
 

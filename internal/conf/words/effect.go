@@ -44,9 +44,9 @@ func (e Effect) Status() string {
 
 const (
 	oneProcess     = "had is one process and schedules itself"
-	noSNMP         = "there is no SNMP agent to talk to"
-	noDBus         = "nothing is published on D-Bus"
-	noMail         = "no mail is sent"
+	noSNMP         = "no MIB is served, since had does not speak AgentX"
+	mibTables      = "no MIB is served, since had does not speak AgentX; its traps are sent (snmp_trap)"
+	noDBus         = "nothing is published on D-Bus; notify_fifo and hactl tell the same"
 	noLVS          = "IPVS is not programmed"
 	routesDiffer   = "routes of type local, broadcast and anycast get the scope that the kernel demands of them"
 	viaNftables    = "nftables does what they would do, in a table named keepalived or as nftables says"
@@ -81,15 +81,9 @@ var effects = map[string]struct {
 	"global_defs/checker_process_name":                {NoEffect, oneProcess},
 	"global_defs/lvs_process_name":                    {NoEffect, oneProcess},
 	"global_defs/bfd_process_name":                    {NoEffect, oneProcess},
-	"global_defs/notification_email_from":             {NotDone, noMail},
-	"global_defs/smtp_server":                         {NotDone, noMail},
-	"global_defs/smtp_helo_name":                      {NotDone, noMail},
-	"global_defs/smtp_connect_timeout":                {NotDone, noMail},
-	"global_defs/notification_email":                  {NotDone, noMail},
-	"global_defs/smtp_alert":                          {NotDone, noMail},
-	"global_defs/smtp_alert_vrrp":                     {NotDone, noMail},
-	"global_defs/smtp_alert_checker":                  {NotDone, noMail},
-	"global_defs/no_email_faults":                     {NoEffect, noMail},
+	"global_defs/smtp_alert_checker":                  {NotDone, "virtual servers are not checked"},
+	"global_defs/smtp_server":                         {Differs, "a mail that the server does not take at once is tried again for 10 minutes, and one at a time"},
+	"global_defs/smtp_helo_name":                      {Differs, "it is said with EHLO, and with HELO to a server that does not know that"},
 	"global_defs/max_auto_priority":                   {NoEffect, oneProcess},
 	"global_defs/min_auto_priority_delay":             {NoEffect, oneProcess},
 	"global_defs/checker_log_all_failures":            {NoEffect, "virtual servers are not checked"},
@@ -126,12 +120,12 @@ var effects = map[string]struct {
 	"global_defs/bfd_rlimit_rttime":                   {NoEffect, oneProcess},
 	"global_defs/bfd_rlimit_rtime":                    {NoEffect, oneProcess},
 	"global_defs/snmp_socket":                         {NoEffect, noSNMP},
-	"global_defs/enable_traps":                        {NotDone, "no trap is sent"},
-	"global_defs/enable_snmp_vrrp":                    {NotDone, noSNMP},
-	"global_defs/enable_snmp_keepalived":              {NotDone, noSNMP},
-	"global_defs/enable_snmp_rfc":                     {NotDone, noSNMP},
-	"global_defs/enable_snmp_rfcv2":                   {NotDone, noSNMP},
-	"global_defs/enable_snmp_rfcv3":                   {NotDone, noSNMP},
+	"global_defs/enable_traps":                        {Differs, "had sends them itself, to the receivers that snmp_trap names, and not through an SNMP agent"},
+	"global_defs/enable_snmp_vrrp":                    {NotDone, mibTables},
+	"global_defs/enable_snmp_keepalived":              {NotDone, mibTables},
+	"global_defs/enable_snmp_rfc":                     {NotDone, mibTables},
+	"global_defs/enable_snmp_rfcv2":                   {NotDone, mibTables},
+	"global_defs/enable_snmp_rfcv3":                   {NotDone, mibTables},
 	"global_defs/enable_snmp_checker":                 {NotDone, noSNMP},
 	"global_defs/snmp_vs_stats_update_interval":       {NoEffect, noSNMP},
 	"global_defs/snmp_rs_stats_update_interval":       {NoEffect, noSNMP},
@@ -149,7 +143,7 @@ var effects = map[string]struct {
 	"global_defs/lvs_netlink_monitor_rcv_bufs":        {NoEffect, noBuffers},
 	"global_defs/lvs_netlink_monitor_rcv_bufs_force":  {NoEffect, noBuffers},
 	"global_defs/rs_init_notifies":                    {NoEffect, "virtual servers are not checked"},
-	"global_defs/no_checker_emails":                   {NoEffect, noMail},
+	"global_defs/no_checker_emails":                   {NoEffect, "virtual servers are not checked"},
 	"global_defs/vrrp_rx_bufs_policy":                 {NoEffect, noBuffers},
 	"global_defs/vrrp_rx_bufs_multiplier":             {NoEffect, noBuffers},
 	"global_defs/random_seed":                         {NoEffect, "nothing that it would begin is left to chance"},
@@ -169,7 +163,6 @@ var effects = map[string]struct {
 	"cluster/gateway":         {NotDone, "gateways are not probed, and a director that cannot reach them stays eligible"},
 	"cluster/gateway_require": {NoEffect, "gateways are not probed"},
 
-	"vrrp_sync_group/smtp_alert":      {NotDone, noMail},
 	"vrrp_sync_group/global_tracking": {Inert, "it has none in keepalived either"},
 
 	"vrrp_instance/authentication/auth_type/AH": {Refused, "without it no other router would be understood; PASS keeps as few off the link"},
@@ -185,7 +178,6 @@ var effects = map[string]struct {
 	"vrrp_instance/virtual_routes":            {Differs, routesDiffer},
 	"vrrp_instance/no_accept":                 {Differs, "the rules are there from the start to the stop, and not only while the router is MASTER"},
 	"vrrp_instance/debug":                     {Inert, "it has none in keepalived either"},
-	"vrrp_instance/smtp_alert":                {NotDone, noMail},
 	"vrrp_instance/lvs_sync_daemon_interface": {NotDone, noLVS},
 	"vrrp_instance/skip_check_adv_addr":       {NoEffect, noAddressCheck},
 }

@@ -132,7 +132,7 @@ type index struct {
 	keywords []string // of all blocks
 }
 
-var all = build(slices.Concat(globalTables, lvsTables[:1], staticTables, vrrpTables, lvsTables[1:], clusterTables))
+var all = build(slices.Concat(globalTables, lvsTables[:1], staticTables, vrrpTables, lvsTables[1:], clusterTables, ownTables))
 
 func build(tables []table) *index {
 	x := &index{
