@@ -76,12 +76,17 @@ type releasing struct {
 
 // search looks for a director that takes a group over: one candidate after the other is invited.
 type search struct {
-	owner      Member
-	epoch      Epoch
-	reason     string
-	candidates []Member // still to be invited
-	inviteAt   clock.Time
+	owner    Member
+	epoch    Epoch
+	reason   string
+	invited  map[Member]bool
+	inviteAt clock.Time
+	until    clock.Time // until then somebody may yet say that it is fit
+	waiting  bool       // nobody is, as far as is known
 }
+
+// standingSpan is how long the word of a director that it is fit may take to its leader: gossip is not in a hurry.
+const standingSpan = 750 * time.Millisecond
 
 const clearAttempts = 4 // epochs tried before the claimant is asked to come again
 
@@ -410,23 +415,37 @@ func (n *Node) onResign(now clock.Time, from Member, r Resign) {
 	if s := c.searches[r.Group]; s != nil && s.owner == from && s.epoch == r.Epoch {
 		return
 	}
-	s := &search{owner: from, epoch: r.Epoch, reason: r.Reason, candidates: n.candidates(r.Group, from)}
+	if r.Marked && !n.log.InMaintenance(from.Node()) {
+		n.send(from, Message{ResignReply: &ResignReply{Group: r.Group, Epoch: r.Epoch}})
+		return
+	}
+	s := &search{owner: from, epoch: r.Epoch, reason: r.Reason, invited: map[Member]bool{from: true}, until: now.Add(standingSpan)}
 	c.searches[r.Group] = s
 	n.invite(now, r.Group, s)
 }
 
-// candidates lists who says that it could own a group, the fittest first.
-func (n *Node) candidates(group string, except Member) []Member {
-	var fit []Member
+// candidate returns the fittest of those who say that they could own a group and are not excepted; empty: nobody.
+func (n *Node) candidate(group string, except map[Member]bool) (fittest Member) {
 	for _, m := range sorted(n.standings) {
-		if m != except && n.latest.Has(m) && n.standings[m][group].Eligible && !n.log.InMaintenance(m.Node()) {
-			fit = append(fit, m)
+		standing := n.standings[m][group]
+		if except[m] || !n.latest.Has(m) || !standing.Eligible || n.log.InMaintenance(m.Node()) {
+			continue
+		}
+		if fittest == "" || standing.Priority > n.standings[fittest][group].Priority {
+			fittest = m
 		}
 	}
-	slices.SortStableFunc(fit, func(a, b Member) int {
-		return int(n.standings[b][group].Priority) - int(n.standings[a][group].Priority)
-	})
-	return fit
+	return fittest
+}
+
+// stands takes in what a director says of itself. Somebody may have waited for it.
+func (n *Node) stands(now clock.Time, s Stands) {
+	n.standings[s.Member] = s.Groups
+	for _, group := range sorted(n.coordinator.searches) {
+		if search := n.coordinator.searches[group]; search.waiting {
+			n.invite(now, group, search)
+		}
+	}
 }
 
 // invite asks the next candidate, or tells the owner that there is none.
@@ -435,13 +454,18 @@ func (n *Node) invite(now clock.Time, group string, s *search) {
 		s.inviteAt = now.Add(n.clearWindow()) // somebody is on the way
 		return
 	}
-	if len(s.candidates) == 0 {
+	next := n.candidate(group, s.invited)
+	s.waiting = next == ""
+	switch {
+	case s.waiting && now < s.until:
+		s.inviteAt = s.until
+		return
+	case s.waiting:
 		delete(n.coordinator.searches, group)
 		n.send(s.owner, Message{ResignReply: &ResignReply{Group: group, Epoch: s.epoch}})
 		return
 	}
-	next := s.candidates[0]
-	s.candidates = s.candidates[1:]
+	s.invited[next] = true
 	s.inviteAt = now.Add(n.clearWindow())
 	n.send(next, Message{Invite: &Invite{Group: group, Kind: Handover, Reason: s.reason}})
 }

@@ -71,7 +71,7 @@ func (n *Node) Step(now clock.Time, in Input) []Action {
 	case CeilingRaised:
 		n.voter.ceiling = max(n.voter.ceiling, in.Promise)
 	case Stands:
-		n.standings[in.Member] = in.Groups
+		n.stands(now, in)
 	default:
 		panic(fmt.Sprintf("lease: unknown input %T", in))
 	}

@@ -144,6 +144,7 @@ type Resign struct {
 	Group  string
 	Epoch  Epoch
 	Reason string
+	Marked bool // for maintenance: it counts only if the leader's log has the mark, too; the sender's may lag behind
 }
 
 // ResignReply says that nobody takes the group.

@@ -31,6 +31,7 @@ type ownership struct {
 // resignation is the wish to give the group away while holding it.
 type resignation struct {
 	reason string
+	marked bool // for maintenance, as this member's log has it
 	until  clock.Time
 	sendAt clock.Time
 }
@@ -173,7 +174,7 @@ func (n *Node) askDue(now clock.Time) {
 		if r := o.resign; r != nil && now >= r.sendAt {
 			r.sendAt = now.Add(n.resendEvery())
 			if n.leader != "" {
-				n.send(n.leader, Message{Resign: &Resign{Group: group, Epoch: o.epoch, Reason: r.reason}})
+				n.send(n.leader, Message{Resign: &Resign{Group: group, Epoch: o.epoch, Reason: r.reason, Marked: r.marked}})
 			}
 		}
 	}
@@ -409,12 +410,13 @@ func (n *Node) giveUp(now clock.Time, o *ownership, reason string) {
 	n.releaseEpoch(now, o.group, epoch, n.cfg.Life, reason)
 }
 
-// Resign asks for somebody to take the group over within the given span. It ends in YieldTo or NobodyTakes; the lease
+// Resign asks for somebody to take the group over within the given span. marked says that it is for maintenance only, of
+// which the leader may know better: a log that catches up meets marks that were taken off long ago. It ends in YieldTo or NobodyTakes; the lease
 // goes on meanwhile.
-func (n *Node) Resign(now clock.Time, group, reason string, within time.Duration) []Action {
+func (n *Node) Resign(now clock.Time, group, reason string, marked bool, within time.Duration) []Action {
 	n.expire(now)
 	if o := n.owned[group]; o != nil && o.holds() && o.resign == nil {
-		o.resign = &resignation{reason: reason, until: now.Add(within), sendAt: now}
+		o.resign = &resignation{reason: reason, marked: marked, until: now.Add(within), sendAt: now}
 		n.askDue(now)
 	}
 	return n.take(now)

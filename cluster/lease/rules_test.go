@@ -429,7 +429,7 @@ func TestAnOwnerThatResignsIsRelievedByTheFittest(t *testing.T) {
 	w := newWorld(t)
 	w.claim("b/1", MasterDown)
 	clear(w.seen)
-	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "shutting down", D/2))
+	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "shutting down", false, D/2))
 	i, ok := w.seen["a/1"][0].(Invited)
 	if !ok || i.Kind != Handover {
 		t.Fatalf("a is told %+v", w.seen["a/1"])
@@ -440,13 +440,64 @@ func TestAnOwnerThatResignsIsRelievedByTheFittest(t *testing.T) {
 	}
 }
 
+func TestAnOwnerIsRelievedBySomebodyWhoIsKnownToBeFitALittleLater(t *testing.T) {
+	w := newWorld(t)
+	w.claim("b/1", MasterDown)
+	unfit := Stands{Member: "a/1", Groups: map[string]Standing{"G": {Priority: 100}}}
+	w.run("a/1", w.nodes["a/1"].Step(w.now, unfit))
+	clear(w.seen)
+	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "shutting down", false, 2*standingSpan))
+	w.pass(standingSpan / 2)
+	if _, told := find[NobodyTakes](w.seen["b/1"]); told {
+		t.Fatal("b is told that nobody takes over, and somebody will")
+	}
+	unfit.Groups["G"] = Standing{Priority: 100, Eligible: true}
+	w.run("a/1", w.nodes["a/1"].Step(w.now, unfit))
+	i, ok := find[Invited](w.seen["a/1"])
+	if !ok {
+		t.Fatalf("a is told %+v", w.seen["a/1"])
+	}
+	w.claim("a/1", i.Kind)
+	if _, ok := find[YieldTo](w.seen["b/1"]); !ok {
+		t.Fatalf("b is told %+v", w.seen["b/1"])
+	}
+}
+
+func TestAnOwnerWhoseLogLagsIsNotRelievedForAMaintenanceThatIsOver(t *testing.T) {
+	w := newWorld(t)
+	w.claim("b/1", MasterDown)
+	clear(w.seen)
+	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "in maintenance", true, 2*standingSpan))
+	if _, told := find[NobodyTakes](w.seen["b/1"]); !told {
+		t.Errorf("b is told %+v", w.seen["b/1"])
+	}
+	w.index++
+	if _, err := w.log.Apply(w.index, fsm.Command{Maintenance: &fsm.Maintenance{Node: "b", On: true}}); err != nil {
+		t.Fatal(err)
+	}
+	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "in maintenance", true, 2*standingSpan))
+	if _, told := find[Invited](w.seen["a/1"]); !told {
+		t.Errorf("a is told %+v", w.seen["a/1"])
+	}
+}
+
+// find returns the first action of a kind.
+func find[A Action](actions []Action) (found A, ok bool) {
+	for _, a := range actions {
+		if found, ok = a.(A); ok {
+			return found, true
+		}
+	}
+	return found, false
+}
+
 func TestAnOwnerThatNobodyRelievesIsTold(t *testing.T) {
 	w := newWorld(t)
 	w.claim("b/1", MasterDown)
 	clear(w.seen)
-	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "shutting down", D))
-	w.pass(D) // a is invited and does not come
-	if _, ok := w.seen["b/1"][0].(NobodyTakes); !ok {
+	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "shutting down", false, 2*standingSpan))
+	w.pass(standingSpan + D) // a is invited and does not come
+	if _, ok := find[NobodyTakes](w.seen["b/1"]); !ok {
 		t.Fatalf("b is told %+v", w.seen["b/1"])
 	}
 	w.mustHold("b/1", true)

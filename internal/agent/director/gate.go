@@ -213,6 +213,9 @@ func (m *Machine) invisible(now clock.Time, e Invisible) {
 
 func (m *Machine) inMaintenance() bool { return m.gated() && m.log.InMaintenance(m.cfg.Node) }
 
+// marked is why a director in maintenance owns nothing.
+const marked = "in maintenance"
+
 // whyNot says why this director could not own a group now; empty if it could.
 func (m *Machine) whyNot(g *group) string {
 	switch {
@@ -229,7 +232,7 @@ func (m *Machine) whyNot(g *group) string {
 	case m.gated() && m.node.ClockOff():
 		return "its clock runs at another rate than the other members'"
 	case m.inMaintenance():
-		return "in maintenance"
+		return marked
 	}
 	return g.unfitWhy
 }
@@ -302,7 +305,7 @@ func (m *Machine) resign(now clock.Time, g *group) {
 		return
 	}
 	g.resigning = true
-	m.apply(now, m.node.Resign(now, g.name, why, m.handoverSpan()))
+	m.apply(now, m.node.Resign(now, g.name, why, why == marked, m.handoverSpan()))
 }
 
 // stand tells the other members when this director's word on itself has changed.

@@ -53,7 +53,7 @@ var canaries = []canary{
 	{name: "V3: FirstWhileAbstaining", effort: most, walks: 2000, lease: open(lease.Broken{FirstWhileAbstaining: true})},
 	{name: "V3: NoAbstain, FirstWhileAbstaining", effort: most, walks: 600,
 		lease: lease.Broken{NoAbstain: true, FirstWhileAbstaining: true}},
-	{name: "O2: CountFromAnswer", walks: 100, lease: lease.Broken{CountFromAnswer: true}},
+	{name: "O2: CountFromAnswer", walks: 3000, lease: lease.Broken{CountFromAnswer: true}},
 	{name: "O3: LateAckRevives", walks: 20, lease: lease.Broken{LateAckRevives: true}},
 	{name: "O4: IgnoreClaimDeadline", effort: most, walks: 300, lease: open(lease.Broken{IgnoreClaimDeadline: true})},
 	{name: "H2: AnyHolder", walks: 50, lease: open(lease.Broken{AnyHolder: true})},

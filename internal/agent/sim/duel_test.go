@@ -308,7 +308,7 @@ func (d *duel) step() {
 		}
 	default: // an owner is to hand over
 		if n.node != nil && n.visible && r.chance(200_000) {
-			d.do(i, n.node.Resign(d.read(n), duelGroup, "walk", duelLease/2))
+			d.do(i, n.node.Resign(d.read(n), duelGroup, "walk", false, duelLease/2))
 		}
 	}
 }
