@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"syscall"
 
 	"github.com/hactl/had/cluster"
@@ -18,6 +19,8 @@ import (
 var version = "unknown" // set by the linker
 
 func main() {
+	// A witness answers small messages one after the other: more processors would only wake each other.
+	runtime.GOMAXPROCS(1)
 	os.Exit(daemon.Run("hawitness", version, os.Args[1:], os.Stdout, os.Stderr, run))
 }
 

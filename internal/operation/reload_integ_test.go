@@ -330,57 +330,57 @@ func TestReload(t *testing.T) {
 			s.must(os.WriteFile(n.Config(), []byte(change(s.Configuration(n))), 0o600))
 		}
 	}
-	watched := s.watch()
-	s.run("an instance comes", func(s *stage) {
-		write(func(text string) string { return text + extra(77, vip) })
-		reload("1 instance added", "vrrp_instance EXTRA77 added")
-		has(vip, true)
-	})
-	s.run("its address changes", func(s *stage) {
-		write(func(text string) string { return text + extra(77, another) })
-		reload("1 instance changed")
-		has(another, true)
-		has(vip, false)
-	})
-	s.run("the owner's group gets another address, and loses it", func(s *stage) {
-		line := site4(s)
-		write(func(text string) string {
-			return strings.Replace(text, line, line+"\n        "+vip+"/24", 1) + extra(77, another)
+	s.undisturbed("one after the other", owner, func(s *stage) {
+		s.run("an instance comes", func(s *stage) {
+			write(func(text string) string { return text + extra(77, vip) })
+			reload("1 instance added", "vrrp_instance EXTRA77 added")
+			has(vip, true)
 		})
-		reload("1 instance changed")
-		has(vip, true)
-		write(func(text string) string { return text + extra(77, another) })
-		reload("1 instance changed")
-		has(vip, false)
+		s.run("its address changes", func(s *stage) {
+			write(func(text string) string { return text + extra(77, another) })
+			reload("1 instance changed")
+			has(another, true)
+			has(vip, false)
+		})
+		s.run("the owner's group gets another address, and loses it", func(s *stage) {
+			line := site4(s)
+			write(func(text string) string {
+				return strings.Replace(text, line, line+"\n        "+vip+"/24", 1) + extra(77, another)
+			})
+			reload("1 instance changed")
+			has(vip, true)
+			write(func(text string) string { return text + extra(77, another) })
+			reload("1 instance changed")
+			has(vip, false)
+		})
+		s.run("an instance goes, by SIGHUP", func(s *stage) {
+			write(func(text string) string { return text })
+			for _, n := range s.Directors() {
+				mark := s.logMark(n)
+				s.must(n.Proc.Signal(syscall.SIGHUP))
+				s.awaitLog(n, mark, "configuration reloaded", "1 instance removed")
+			}
+			has(another, false)
+		})
+		s.run("a file with errors changes nothing", func(s *stage) {
+			text := s.Configuration(owner) + "vrrp_instance BAD {\n    virtual_router_id 256\n    priority 256\n}\n"
+			s.must(os.WriteFile(owner.Config(), []byte(text), 0o600))
+			mark := s.logMark(owner)
+			_, errs := s.hactl(owner, api.ExitRefused, "config", "reload")
+			line := strings.Count(s.Configuration(owner), "\n")
+			s.says(errs, "config-errors", fmt.Sprintf("%s:%d:", owner.Config(), line+2), fmt.Sprintf("%s:%d:", owner.Config(), line+3))
+			s.awaitLog(owner, mark, fmt.Sprintf("%s:%d:", owner.Config(), line+2))
+			s.awaitLog(owner, mark, "the running one stays")
+		})
+		s.run("the cluster block cannot change", func(s *stage) {
+			s.configure(owner, "    port ", "    lease 9\n    port ")
+			_, errs := s.hactl(owner, api.ExitRefused, "config", "reload")
+			s.says(errs, "fixed-words", "cluster lease", "restart had")
+			s.configure(owner)
+			_, errs = s.hactl(s.Witness(), api.ExitRefused, "config", "reload")
+			s.says(errs, "a witness reads the cluster block only")
+		})
 	})
-	s.run("an instance goes, by SIGHUP", func(s *stage) {
-		write(func(text string) string { return text })
-		for _, n := range s.Directors() {
-			mark := s.logMark(n)
-			s.must(n.Proc.Signal(syscall.SIGHUP))
-			s.awaitLog(n, mark, "configuration reloaded", "1 instance removed")
-		}
-		has(another, false)
-	})
-	s.run("a file with errors changes nothing", func(s *stage) {
-		text := s.Configuration(owner) + "vrrp_instance BAD {\n    virtual_router_id 256\n    priority 256\n}\n"
-		s.must(os.WriteFile(owner.Config(), []byte(text), 0o600))
-		mark := s.logMark(owner)
-		_, errs := s.hactl(owner, api.ExitRefused, "config", "reload")
-		line := strings.Count(s.Configuration(owner), "\n")
-		s.says(errs, "config-errors", fmt.Sprintf("%s:%d:", owner.Config(), line+2), fmt.Sprintf("%s:%d:", owner.Config(), line+3))
-		s.awaitLog(owner, mark, fmt.Sprintf("%s:%d:", owner.Config(), line+2))
-		s.awaitLog(owner, mark, "the running one stays")
-	})
-	s.run("the cluster block cannot change", func(s *stage) {
-		s.configure(owner, "    port ", "    lease 9\n    port ")
-		_, errs := s.hactl(owner, api.ExitRefused, "config", "reload")
-		s.says(errs, "fixed-words", "cluster lease", "restart had")
-		s.configure(owner)
-		_, errs = s.hactl(s.Witness(), api.ExitRefused, "config", "reload")
-		s.says(errs, "a witness reads the cluster block only")
-	})
-	watched.kept(owner)
 	if now := epoch(); now != first {
 		t.Errorf("epoch %d, before the reloads %d", now, first)
 	}

@@ -178,14 +178,14 @@ func TestRoutesFollowTheLease(t *testing.T) {
 	s.expectChanges(owner, kernel[owner.Name], static+" +vip +route +rule")
 	s.expectChanges(other, kernel[other.Name], static)
 
-	watched := s.watch()
-	s.removeRoute(owner)
-	s.expectChanges(owner, kernel[owner.Name], "-route +route")
-	s.removeRule(owner, 500)
-	s.expectChanges(owner, kernel[owner.Name], "-rule +rule")
-	s.removeRule(other, 501)
-	s.expectChanges(other, kernel[other.Name], "-static-rule +static-rule")
-	watched.kept(owner)
+	s.undisturbed("what somebody removes is put back", owner, func(s *stage) {
+		s.removeRoute(owner)
+		s.expectChanges(owner, kernel[owner.Name], "-route +route")
+		s.removeRule(owner, 500)
+		s.expectChanges(owner, kernel[owner.Name], "-rule +rule")
+		s.removeRule(other, 501)
+		s.expectChanges(other, kernel[other.Name], "-static-rule +static-rule")
+	})
 
 	s.move(owner, other)
 	s.expectChanges(owner, kernel[owner.Name], "-rule -route -vip")
