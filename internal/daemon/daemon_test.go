@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -126,6 +127,26 @@ func TestAPIDFileRefusesASecondDaemon(t *testing.T) {
 	}
 	if _, err := openPIDFile(link); err == nil {
 		t.Error("a symbolic link was followed")
+	}
+}
+
+func TestAPIDFileInTheMakingIsWaitedFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pid")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		time.Sleep(30 * time.Millisecond)
+		_, _ = file.WriteString("12345\n")
+	}()
+	var runs *runsError
+	if _, err := openPIDFile(path); !errors.As(err, &runs) || runs.pid != 12345 {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // DefaultPIDFile is keepalived's, so that no keepalived is started beside had, and unit files find it.
@@ -19,21 +20,41 @@ var errRuns = errors.New("another daemon runs")
 // pidFile is a locked file with the number of this process.
 type pidFile struct{ file *os.File }
 
+// pidFileWait is how long a pid file may be in the making, or in the going.
+const pidFileWait = time.Second
+
+// errUnfinished says that a pid file is just made, or just removed, by somebody else.
+var errUnfinished = errors.New("the pid file is being changed")
+
 // openPIDFile writes the number of this process into a file and locks it. errRuns says that a process which lives has it.
 func openPIDFile(path string) (*pidFile, error) {
+	for deadline := time.Now().Add(pidFileWait); ; time.Sleep(5 * time.Millisecond) {
+		p, err := tryPIDFile(path)
+		if !errors.Is(err, errUnfinished) || time.Now().After(deadline) {
+			return p, err
+		}
+	}
+}
+
+func tryPIDFile(path string) (*pidFile, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o644)
 	if err != nil {
 		return nil, err
 	}
+	locked := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	held, err := io.ReadAll(io.LimitReader(file, 32))
-	if err == nil {
-		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	}
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(held)))
 	switch {
-	case errors.Is(err, syscall.EWOULDBLOCK), err == nil && runsDaemon(pid):
+	case err != nil:
+	case errors.Is(locked, syscall.EWOULDBLOCK) && pid == 0:
+		err = fmt.Errorf("%w: %s", errUnfinished, path)
+	case errors.Is(locked, syscall.EWOULDBLOCK), locked == nil && runsDaemon(pid):
 		err = &runsError{path: path, pid: pid}
-	case err == nil:
+	case locked != nil:
+		err = locked
+	case !isAt(file, path):
+		err = fmt.Errorf("%w: %s", errUnfinished, path)
+	default:
 		if err = file.Truncate(0); err == nil {
 			_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 		}
@@ -42,6 +63,13 @@ func openPIDFile(path string) (*pidFile, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	return &pidFile{file}, nil
+}
+
+// isAt tells whether an open file still has its name: whoever had it locked may have removed it.
+func isAt(file *os.File, path string) bool {
+	ours, err1 := file.Stat()
+	there, err2 := os.Lstat(path)
+	return err1 == nil && err2 == nil && os.SameFile(ours, there)
 }
 
 // runsError is errRuns with its particulars.
