@@ -507,16 +507,6 @@ func (s *logSink) contains(match func(line string) bool) bool {
 	return slices.ContainsFunc(s.lines, match)
 }
 
-func (s *logSink) dumpSince(start time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, line := range s.lines {
-		if line[5:] > start.UTC().Format("2006-01-02T15:04:05.000") {
-			fmt.Fprint(os.Stderr, line)
-		}
-	}
-}
-
 func (s *logSink) dump() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
