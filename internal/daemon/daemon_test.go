@@ -140,13 +140,30 @@ func TestAPIDFileInTheMakingIsWaitedFor(t *testing.T) {
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
+	written := make(chan error, 1)
 	go func() {
 		time.Sleep(30 * time.Millisecond)
-		_, _ = file.WriteString("12345\n")
+		_, err := file.WriteString("1\n")
+		written <- err
 	}()
 	var runs *runsError
-	if _, err := openPIDFile(path); !errors.As(err, &runs) || runs.pid != 12345 {
+	if _, err := openPIDFile(path); !errors.As(err, &runs) || runs.pid != 1 {
 		t.Errorf("%v", err)
+	}
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+	// Its process has just ended, and the lock goes with it.
+	if _, err := file.WriteAt([]byte("999999999\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(30*time.Millisecond, func() { file.Close() })
+	p, err := openPIDFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -46,7 +47,7 @@ func tryPIDFile(path string) (*pidFile, error) {
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(held)))
 	switch {
 	case err != nil:
-	case errors.Is(locked, syscall.EWOULDBLOCK) && pid == 0:
+	case errors.Is(locked, syscall.EWOULDBLOCK) && (pid == 0 || syscall.Kill(pid, 0) == syscall.ESRCH):
 		err = fmt.Errorf("%w: %s", errUnfinished, path)
 	case errors.Is(locked, syscall.EWOULDBLOCK), locked == nil && runsDaemon(pid):
 		err = &runsError{path: path, pid: pid}
@@ -87,7 +88,7 @@ func (e *runsError) Unwrap() error { return errRuns }
 func (e *runsError) elsewhere() bool {
 	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", e.pid))
 	if err != nil {
-		return false
+		return !errors.Is(err, fs.ErrPermission) // else it has just ended
 	}
 	ours, err := os.Readlink("/proc/self/ns/net")
 	return err == nil && ours != theirs
