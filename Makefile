@@ -55,12 +55,12 @@ sim:
 ifdef SEED
 	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -v -sim.seed=$(SEED)
 else
-	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.duels=100000 -sim.canaries=all
+	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.duels=100000 -sim.slow
 	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.adversarial
 endif
 
 sim-short:
-	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 30m -v -sim.hours=$(SIM_HOURS) -sim.duels=3000 -sim.canaries=most
+	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 30m -v -sim.hours=$(SIM_HOURS) -sim.duels=3000 -sim.slow
 	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 30m -v -sim.hours=5 -sim.adversarial
 
 # Real daemons in network namespaces, with an outside observer. Needs root; what needs stock keepalived needs `make tools`.

@@ -410,9 +410,9 @@ func (n *Node) giveUp(now clock.Time, o *ownership, reason string) {
 	n.releaseEpoch(now, o.group, epoch, n.cfg.Life, reason)
 }
 
-// Resign asks for somebody to take the group over within the given span. marked says that it is for maintenance only, of
-// which the leader may know better: a log that catches up meets marks that were taken off long ago. It ends in YieldTo or NobodyTakes; the lease
-// goes on meanwhile.
+// Resign asks for somebody to take the group over within the given span. It ends in YieldTo or NobodyTakes; the lease
+// goes on meanwhile. marked says that it is for maintenance only, of which the leader may know better: a log that catches
+// up meets marks that were taken off long ago.
 func (n *Node) Resign(now clock.Time, group, reason string, marked bool, within time.Duration) []Action {
 	n.expire(now)
 	if o := n.owned[group]; o != nil && o.holds() && o.resign == nil {
