@@ -197,17 +197,8 @@ func (s notifyScripts) of(n conf.Notify) notify.Scripts {
 
 // resolve finds the program of a command and the identity that it runs as.
 func resolve(g *conf.Global, c *conf.Command) (notify.Script, error) {
-	user, group := c.User, c.Group
-	if user == "" {
-		user, group = g.ScriptUser, g.ScriptGroup
-	}
-	var id notify.Identity
-	var err error
-	if user == "" {
-		id, err = notify.DefaultIdentity(g.ScriptSecurity)
-	} else {
-		id, err = notify.LookupIdentity(user, group, g.SetSupplementaryGroups)
-	}
+	id, err := notify.Defaults{User: g.ScriptUser, Group: g.ScriptGroup, Security: g.ScriptSecurity,
+		Supplementary: g.SetSupplementaryGroups}.Identity(c.User, c.Group)
 	if err != nil {
 		return notify.Script{}, err
 	}

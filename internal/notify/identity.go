@@ -25,6 +25,25 @@ func Self() Identity { return Identity{UID: uint32(os.Geteuid()), GID: uint32(os
 // Root tells whether a script of this identity has root's rights by user or by group.
 func (id Identity) Root() bool { return id.UID == 0 || id.GID == 0 }
 
+// Defaults is whom scripts run as whose line names nobody (script_user), and what holds for all of them.
+type Defaults struct {
+	User, Group   string // empty: DefaultIdentity
+	Security      bool   // enable_script_security
+	Supplementary bool   // set_supplementary_groups
+}
+
+// Identity looks up whom a script runs as. An empty user is the default one. Errors are those of DefaultIdentity and
+// LookupIdentity.
+func (d Defaults) Identity(user, group string) (Identity, error) {
+	if user == "" {
+		user, group = d.User, d.Group
+	}
+	if user == "" {
+		return DefaultIdentity(d.Security)
+	}
+	return LookupIdentity(user, group, d.Supplementary)
+}
+
 // LookupIdentity finds a user and a group by name or number. The group may be written with a leading colon; without one
 // it is the user's primary group. With supplementary set the user's other groups are included
 // (set_supplementary_groups).

@@ -153,17 +153,8 @@ func (c *check) scripts() {
 		if command.Opens != "" {
 			continue
 		}
-		user, group := command.User, command.Group
-		if user == "" {
-			user, group = g.ScriptUser, g.ScriptGroup
-		}
-		var id notify.Identity
-		var err error
-		if user == "" {
-			id, err = notify.DefaultIdentity(g.ScriptSecurity)
-		} else {
-			id, err = notify.LookupIdentity(user, group, g.SetSupplementaryGroups)
-		}
+		id, err := notify.Defaults{User: g.ScriptUser, Group: g.ScriptGroup, Security: g.ScriptSecurity,
+			Supplementary: g.SetSupplementaryGroups}.Identity(command.User, command.Group)
 		if err != nil {
 			c.add(conf.Error, conf.CodeScript, command.Pos, err.Error(), "%v", err)
 			continue
