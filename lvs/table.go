@@ -1,6 +1,11 @@
 package lvs
 
-import "net/netip"
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"strconv"
+)
 
 // Protocol is the transport protocol of a virtual service, by its IP protocol number.
 type Protocol uint8
@@ -11,6 +16,19 @@ const (
 	UDP  Protocol = 17
 	SCTP Protocol = 132
 )
+
+// String returns the name in capitals, as keepalived.conf has it.
+func (p Protocol) String() string {
+	switch p {
+	case TCP:
+		return "TCP"
+	case UDP:
+		return "UDP"
+	case SCTP:
+		return "SCTP"
+	}
+	return "protocol(" + strconv.Itoa(int(p)) + ")"
+}
 
 // Family is an address family, by its IP version.
 type Family uint8
@@ -49,8 +67,22 @@ type Persistence struct {
 	Engine         string // persistence engine; empty: the client's address decides
 }
 
+// String names the service as people write it: "TCP 192.0.2.1:80", "mark 5 IPv4".
+func (k ServiceKey) String() string {
+	if k.Mark != 0 {
+		return fmt.Sprintf("mark %d IPv%d", k.Mark, k.Family)
+	}
+	return k.Protocol.String() + " " + k.Address.String()
+}
+
+// Compare orders services: addresses before marks, by family, address, port and protocol.
+func (k ServiceKey) Compare(o ServiceKey) int {
+	return cmp.Or(cmp.Compare(k.Mark, o.Mark), cmp.Compare(k.Family, o.Family), k.Address.Compare(o.Address),
+		cmp.Compare(k.Protocol, o.Protocol))
+}
+
 // DestinationKey is what the kernel knows a destination of a service by.
-type DestinationKey netip.AddrPort
+type DestinationKey = netip.AddrPort
 
 // Method is how packets get to a destination.
 type Method uint8
@@ -90,10 +122,13 @@ type Forwarding struct {
 	Checksum TunnelChecksum
 }
 
+// MaxWeight is the largest weight of a destination: the kernel counts with signed numbers.
+const MaxWeight = 1<<31 - 1
+
 // Destination is a real server of a service, as the kernel has it.
 type Destination struct {
 	Forwarding Forwarding
-	Weight     uint16 // 0: no new connections
+	Weight     uint32 // 0: no new connections; at most MaxWeight
 	Upper      uint32 // connections above which it gets no new ones; 0: no bound
 	Lower      uint32 // connections below which an overloaded one gets new ones again; 0: three quarters of Upper
 }
