@@ -110,7 +110,7 @@ func TestDecodeRefusesWhatEncodeDoesNotWrite(t *testing.T) {
 }
 
 func FuzzDecodeCommand(f *testing.F) {
-	for _, c := range story() {
+	for _, c := range append(story(), balanced()...) {
 		b, err := EncodeCommand(c)
 		if err != nil {
 			f.Fatal(err)

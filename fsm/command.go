@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -43,6 +44,9 @@ type Command struct {
 	Release     *Release     `json:"release,omitempty"`
 	Maintenance *Maintenance `json:"maintenance,omitempty"`
 	Note        *Note        `json:"note,omitempty"`
+	Seed        *Seed        `json:"seed,omitempty"`
+	Balance     *Balance     `json:"lvs,omitempty"`
+	Verdicts    *Verdicts    `json:"verdicts,omitempty"`
 }
 
 // Found gives a new cluster its identity.
@@ -127,6 +131,9 @@ func (c Command) kinds() []Kind {
 		{c.Release != nil, KindRelease},
 		{c.Maintenance != nil, KindMaintenance},
 		{c.Note != nil, KindNote},
+		{c.Seed != nil, KindSeed},
+		{c.Balance != nil, KindBalance},
+		{c.Verdicts != nil, KindVerdicts},
 	} {
 		if content.set {
 			kinds = append(kinds, content.kind)
@@ -192,6 +199,13 @@ func (c Command) Validate() error {
 		}
 		names = append(names, field{"kind", n.Kind, true}, field{"group", n.Group, false}, field{"by", n.By, false})
 		texts = append(texts, field{"text", n.Text, true}, field{"reason", n.Reason, false})
+	case c.Balance != nil:
+		names = append(names, field{"by", c.Balance.By, false})
+		texts = append(texts, field{"reason", c.Balance.Reason, false})
+		walls = append(walls, c.Balance.Until)
+	case c.Verdicts != nil:
+		names = append(names, field{"group", c.Verdicts.Group, true})
+		epochs = append(epochs, c.Verdicts.Epoch)
 	}
 	for _, fields := range []struct {
 		longest int
@@ -218,18 +232,12 @@ func (c Command) Validate() error {
 			return complain("epoch %d cannot be granted", e)
 		}
 	}
-	return nil
+	return c.validateBalancer(complain)
 }
 
 // Clip returns c with texts and reasons cut to what a log may hold. Proposers whose texts come from outside use it.
 func (c Command) Clip() Command {
-	clip := func(s *string) {
-		*s = strings.ToValidUTF8(*s, "\uFFFD")
-		for len(*s) > longestText {
-			_, size := utf8.DecodeLastRuneInString(*s)
-			*s = (*s)[:len(*s)-size]
-		}
-	}
+	clip := func(s *string) { *s = clipped(*s, longestText) }
 	switch {
 	case c.Grant != nil:
 		g := *c.Grant
@@ -252,6 +260,27 @@ func (c Command) Clip() Command {
 		clip(&n.Text)
 		clip(&n.Reason)
 		c.Note = &n
+	case c.Balance != nil:
+		b := *c.Balance
+		clip(&b.Reason)
+		c.Balance = &b
+	case c.Verdicts != nil:
+		v := *c.Verdicts
+		v.List = slices.Clone(v.List)
+		for i := range v.List {
+			v.List[i].Reason = clipped(v.List[i].Reason, longestName)
+		}
+		c.Verdicts = &v
 	}
 	return c
+}
+
+// clipped is s cut to a number of bytes, between two characters, and in UTF-8.
+func clipped(s string, longest int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	for len(s) > longest {
+		_, size := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-size]
+	}
+	return s
 }

@@ -1,5 +1,6 @@
 // Package fsm is the replicated state of a cluster: who was granted which ownership group under which epoch, what was
-// released, which nodes are in maintenance, and a journal of what happened and why.
+// released, which nodes are in maintenance, which virtual services there are and which of their real servers answer, and a
+// journal of what happened and why.
 //
 // A State is a pure function of the commands applied to it. Nothing here reads a clock, draws a random number, depends on
 // the order of a map or has a side effect: what the proposer chose, the time included, travels in the Command. Replicas

@@ -15,22 +15,23 @@ var ErrSnapshot = errors.New("not a valid snapshot")
 
 // snapshot is the whole State with everything in a fixed order.
 type snapshot struct {
-	Format      int       `json:"format"`
-	Applied     uint64    `json:"applied"`
-	ClusterID   string    `json:"cluster_id,omitempty"`
-	Groups      []Group   `json:"groups"`
-	Maintenance []Mark    `json:"maintenance"`
-	Journal     []Event   `json:"journal"`
-	Requests    []request `json:"requests"`
-	Digest      uint64    `json:"digest"`
-	Hash        uint64    `json:"hash"`
+	Format      int               `json:"format"`
+	Applied     uint64            `json:"applied"`
+	ClusterID   string            `json:"cluster_id,omitempty"`
+	Groups      []Group           `json:"groups"`
+	Maintenance []Mark            `json:"maintenance"`
+	LVS         *balancerSnapshot `json:"lvs,omitempty"`
+	Journal     []Event           `json:"journal"`
+	Requests    []request         `json:"requests"`
+	Digest      uint64            `json:"digest"`
+	Hash        uint64            `json:"hash"`
 }
 
 // Snapshot returns the whole state as bytes: JSON, the same bytes for the same state.
 func (s *State) Snapshot() []byte {
 	b, err := json.Marshal(snapshot{
 		Format: snapshotFormat, Applied: s.applied, ClusterID: s.clusterID, Groups: s.Groups(),
-		Maintenance: s.Maintenances(), Journal: s.journal.all(), Requests: s.requests.all(), Digest: s.digest,
+		Maintenance: s.Maintenances(), LVS: s.snapshotBalancer(), Journal: s.journal.all(), Requests: s.requests.all(), Digest: s.digest,
 		Hash: s.Hash(),
 	})
 	if err != nil {
@@ -67,6 +68,7 @@ func Restore(b []byte) (*State, error) {
 	for _, m := range snap.Maintenance {
 		s.maintenance[m.Node] = m
 	}
+	s.restoreBalancer(snap.LVS)
 	for _, e := range snap.Journal {
 		s.journal.add(e)
 	}

@@ -18,6 +18,7 @@ type State struct {
 	clusterID   string
 	groups      map[string]*Group
 	maintenance map[string]Mark
+	balancer    balancer
 
 	journal  ring[Event]
 	requests ring[request]
@@ -55,6 +56,7 @@ type Result struct {
 	OK      bool   `json:"ok,omitempty"`
 	Refused string `json:"refused,omitempty"` // why the command changed nothing
 	Epoch   uint64 `json:"epoch,omitempty"`   // granted or, without a successor, released
+	Version uint64 `json:"version,omitempty"` // of the virtual services that were changed
 }
 
 type request struct {
@@ -66,7 +68,8 @@ type request struct {
 func New() *State {
 	return &State{
 		groups: map[string]*Group{}, maintenance: map[string]Mark{}, results: map[string]Result{},
-		journal: ring[Event]{size: JournalSize}, requests: ring[request]{size: RequestsKept},
+		balancer: balancer{services: map[string]*Service{}},
+		journal:  ring[Event]{size: JournalSize}, requests: ring[request]{size: RequestsKept},
 	}
 }
 
@@ -98,6 +101,12 @@ func (s *State) Apply(index uint64, c Command) (Result, error) {
 		result = s.setMaintenance(c)
 	case KindNote:
 		result = s.note(c)
+	case KindSeed:
+		result = s.seed(c)
+	case KindBalance:
+		result = s.balance(c)
+	case KindVerdicts:
+		result = s.verdicts(c)
 	}
 	result.OK = result.Refused == ""
 	s.remember(c.ID, result)
@@ -284,7 +293,10 @@ func (s *State) Hash() uint64 {
 		ClusterID   string
 		Groups      []Group
 		Maintenance []Mark
-	}{s.applied, s.clusterID, s.Groups(), s.Maintenances()})
+		Changed     uint64   `json:",omitempty"` // absent as long as there are no virtual services
+		Digest      uint64   `json:",omitempty"`
+		Seeding     *seeding `json:",omitempty"`
+	}{s.applied, s.clusterID, s.Groups(), s.Maintenances(), s.balancer.changed, s.balancer.digest, s.balancer.seeding})
 }
 
 // Applied returns the index of the last command applied, or restored.
