@@ -79,10 +79,9 @@ type Config struct {
 	// Cluster is nil if the file has no cluster block: then had behaves as keepalived does.
 	Cluster *Cluster
 
-	// VirtualServers, VirtualServerGroups and SSL are the blocks of these names, checked against the table of words.
-	VirtualServers      []*Node
-	VirtualServerGroups []*Node
-	SSL                 *Node
+	SSL                 *SSL // nil: none
+	VirtualServerGroups []VirtualServerGroup
+	VirtualServers      []VirtualServer
 }
 
 // Process holds the words outside any block.
@@ -390,7 +389,8 @@ type Command struct {
 func (c *Config) Commands() iter.Seq[*Command] {
 	return func(yield func(*Command) bool) {
 		g := &c.Global
-		all := []*Command{g.StartupScript, g.ShutdownScript, g.NotifyFIFO.Script, g.VRRPNotifyFIFO.Script}
+		all := []*Command{g.StartupScript, g.ShutdownScript, g.NotifyFIFO.Script, g.VRRPNotifyFIFO.Script,
+			g.LVSNotifyFIFO.Script}
 		for i := range c.Scripts {
 			all = append(all, &c.Scripts[i].Command)
 		}
@@ -402,6 +402,9 @@ func (c *Config) Commands() iter.Seq[*Command] {
 		}
 		for i := range c.Instances {
 			notified(&c.Instances[i].Notify)
+		}
+		for i := range c.VirtualServers {
+			all = c.VirtualServers[i].commands(all)
 		}
 		for _, command := range all {
 			if command != nil && !yield(command) {

@@ -33,6 +33,7 @@ type loader struct {
 	global   globalDraft
 	drafts   []*instanceDraft
 	groups   []*groupDraft
+	virtuals []*virtualDraft
 	declared map[string]map[string]*Node // by block keyword and name: where it stands in the file
 	order    map[*Node]int               // of the blocks outside any block, in the order of reading
 	current  int                         // order of the one that is being read
@@ -62,6 +63,7 @@ func load(opts Options) *loader {
 	l.resolveGroups()
 	l.resolveRouting()
 	l.resolveStatic()
+	l.resolveVirtualServers()
 	l.checkCluster()
 	l.mistakes()
 	l.findings = l.relevant(l.findings)

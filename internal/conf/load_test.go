@@ -109,7 +109,7 @@ func dump(b *strings.Builder, path string, v reflect.Value) {
 	case *Node:
 		fmt.Fprintf(b, "%s = %s\n", path, x.Line)
 		return
-	case netip.Addr, netip.Prefix, time.Duration:
+	case netip.Addr, netip.AddrPort, netip.Prefix, time.Duration:
 		fmt.Fprintf(b, "%s = %v\n", path, x)
 		return
 	}
@@ -215,24 +215,42 @@ func TestTutorialIsReadInFull(t *testing.T) {
 func TestEveryWordHasAHandler(t *testing.T) {
 	l := &loader{cfg: &Config{}}
 	l.global = newGlobalDraft(&l.cfg.Global)
+	host := statement{Node: &Node{Words: make([]syntax.Word, 1)}}
+	checker := func(kind CheckKind) handlers { return l.checkerWords(newCheckDraft(kind, host)) }
 	for block, h := range map[string]handlers{
-		words.Root:                     l.rootWords(),
-		"global_defs":                  l.globalWords(),
-		"track_group":                  l.trackGroupWords(&TrackGroup{}),
-		"vrrp_sync_group":              l.syncGroupWords(&groupDraft{}),
-		"garp_group":                   l.garpGroupWords(&GARPGroup{}),
-		"vrrp_script":                  l.scriptWords(&Script{}, new(*Command), new(string), new(string)),
-		"track_file":                   l.trackFileWords(&TrackFile{}),
-		"vrrp_track_file":              l.trackFileWords(&TrackFile{}),
-		"vrrp_track_process":           l.trackProcessWords(&TrackProcess{}),
-		"bfd_instance":                 l.bfdWords(&BFD{}),
-		"vrrp_instance":                l.instanceWords(&instanceDraft{}),
-		"vrrp_instance/authentication": l.authWords(&instanceDraft{}),
-		"vrrp_instance/auth_hmac":      l.hmacWords(&HMAC{}),
-		"global_defs/snmp_trap":        l.trapWords(&TrapReceiver{}),
-		"cluster":                      l.clusterWords(&clusterDraft{}),
-		"cluster/peer":                 l.peerWords(&Peer{}),
-		"cluster/gateway":              l.gatewayWords(&Gateway{}),
+		words.Root:                           l.rootWords(),
+		"global_defs":                        l.globalWords(),
+		"track_group":                        l.trackGroupWords(&TrackGroup{}),
+		"vrrp_sync_group":                    l.syncGroupWords(&groupDraft{}),
+		"garp_group":                         l.garpGroupWords(&GARPGroup{}),
+		"vrrp_script":                        l.scriptWords(&Script{}, new(*Command), new(string), new(string)),
+		"track_file":                         l.trackFileWords(&TrackFile{}),
+		"vrrp_track_file":                    l.trackFileWords(&TrackFile{}),
+		"vrrp_track_process":                 l.trackProcessWords(&TrackProcess{}),
+		"bfd_instance":                       l.bfdWords(&BFD{}),
+		"vrrp_instance":                      l.instanceWords(&instanceDraft{}),
+		"vrrp_instance/authentication":       l.authWords(&instanceDraft{}),
+		"vrrp_instance/auth_hmac":            l.hmacWords(&HMAC{}),
+		"global_defs/snmp_trap":              l.trapWords(&TrapReceiver{}),
+		"cluster":                            l.clusterWords(&clusterDraft{}),
+		"cluster/peer":                       l.peerWords(&Peer{}),
+		"cluster/gateway":                    l.gatewayWords(&Gateway{}),
+		"SSL":                                l.sslWords(&SSL{}),
+		"virtual_server":                     l.virtualServerWords(&virtualDraft{}),
+		realServerBlock:                      l.realServerWords(&realDraft{}),
+		realServerBlock + "/TCP_CHECK":       checker(TCPCheck),
+		realServerBlock + "/HTTP_GET":        checker(HTTPGet),
+		realServerBlock + "/SSL_GET":         checker(SSLGet),
+		realServerBlock + "/SMTP_CHECK":      checker(SMTPCheck),
+		realServerBlock + "/DNS_CHECK":       checker(DNSCheck),
+		realServerBlock + "/UDP_CHECK":       checker(UDPCheck),
+		realServerBlock + "/PING_CHECK":      checker(PingCheck),
+		realServerBlock + "/MISC_CHECK":      checker(MiscCheck),
+		realServerBlock + "/FILE_CHECK":      checker(FileCheck),
+		realServerBlock + "/BFD_CHECK":       checker(BFDCheck),
+		realServerBlock + "/HTTP_GET/url":    l.urlWords(&checkDraft{Checker: Checker{Kind: HTTPGet}}, &urlDraft{}),
+		realServerBlock + "/SSL_GET/url":     l.urlWords(&checkDraft{Checker: Checker{Kind: SSLGet}}, &urlDraft{}),
+		realServerBlock + "/SMTP_CHECK/host": l.hostWords(newCheckDraft(SMTPCheck, host)),
 	} {
 		want := slices.Sorted(slices.Values(words.Names(block)))
 		if got := sortedKeys(h); !slices.Equal(got, want) {
