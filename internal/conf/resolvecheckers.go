@@ -2,7 +2,6 @@ package conf
 
 import (
 	"net/netip"
-
 )
 
 // resolveChecker completes a checker from its real server, its virtual server and the defaults of its kind. ok is false

@@ -18,18 +18,18 @@ type virtualDraft struct {
 	last map[string]*Node
 	checkTimes
 
-	servers        []*realDraft
-	weight         int
-	inhibit        bool
-	alpha          bool
-	virtualHost    string
-	family         Family // ip_family; 0: not given
-	forwarding     *Forwarding
-	protocol       *Protocol
-	smtpAlert      *bool
-	persistence    *time.Duration
-	granularity    syntax.Word
-	sorryMethod    *Forwarding
+	servers     []*realDraft
+	weight      int
+	inhibit     bool
+	alpha       bool
+	virtualHost string
+	family      Family // ip_family; 0: not given
+	forwarding  *Forwarding
+	protocol    *Protocol
+	smtpAlert   *bool
+	persistence *time.Duration
+	granularity syntax.Word
+	sorryMethod *Forwarding
 }
 
 // at returns the word of a keyword of the block, or the block's.
