@@ -101,13 +101,13 @@ type Verdict struct {
 
 // Health is what checks have found out about a server.
 type Health struct {
-	Up     bool    `json:"up"`
-	Weight *uint32 `json:"weight,omitempty"` // that a check has asked for
-	Reason string  `json:"reason,omitempty"`
+	Up     bool   `json:"up"`
+	Adds   int64  `json:"adds,omitempty"` // what checks add to its weight, or take from it
+	Reason string `json:"reason,omitempty"`
 }
 
 // Same tells whether two findings ask for the same; why does not matter.
-func (h Health) Same(o Health) bool { return h.Up == o.Up && sameWeight(h.Weight, o.Weight) }
+func (h Health) Same(o Health) bool { return h.Up == o.Up && h.Adds == o.Adds }
 
 func sameWeight(a, b *uint32) bool { return a == b || a != nil && b != nil && *a == *b }
 
@@ -221,7 +221,7 @@ func (s *State) seed(c Command) Result {
 	next.Next, next.Services = part.Part+1, slices.Concat(next.Services, part.Services)
 	servers, texts := 0, 0
 	for _, d := range next.Services {
-		servers, texts = servers+len(d.Servers), texts+d.size()
+		servers, texts = servers+len(d.Servers), texts+d.Size()
 	}
 	if problem := tooMany(len(next.Services), servers, texts); problem != "" {
 		b.seeding = nil
@@ -252,8 +252,8 @@ func tooMany(services, servers, texts int) string {
 	return ""
 }
 
-// size is how many bytes the texts have.
-func (d Definition) size() int {
+// Size is how many bytes the texts have.
+func (d Definition) Size() int {
 	n := len(d.Text)
 	for _, server := range d.Servers {
 		n += len(server.Text)
@@ -609,8 +609,11 @@ func (c Command) validateBalancer(complain func(string, ...any) error) error {
 			return complain("%d verdicts, not 1 to %d", n, MaxVerdicts)
 		}
 		for _, v := range c.Verdicts.List {
-			if err := first(key("key of a service", v.Service), key("key of a server", v.Server), weight(v.Weight)); err != nil {
+			if err := first(key("key of a service", v.Service), key("key of a server", v.Server)); err != nil {
 				return err
+			}
+			if v.Adds < -maxWeight || v.Adds > maxWeight {
+				return complain("a verdict adds %d to a weight", v.Adds)
 			}
 			if len(v.Reason) > longestName || !utf8.ValidString(v.Reason) {
 				return complain("reason of a verdict: %q", v.Reason)

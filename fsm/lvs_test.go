@@ -67,7 +67,7 @@ func balanced() []Command {
 		balance(Balance{Do: SetService, Service: "FWM 7 IPv4", Text: "virtual_server fwmark 7", Servers: &[]ServerDefinition{
 			{Key: "[fd00::1]:80", Text: "x", Weight: ptr(uint32(0))}}, File: true, Expect: ptr(uint64(0))}),
 		balance(Balance{Do: Undrain, Server: "10.0.0.1:80", Service: web}),
-		verdicts(1, Verdict{Service: dns, Server: "10.0.0.1:53", Health: Health{Up: true, Weight: ptr(uint32(3)), Reason: "exit status 5"}}),
+		verdicts(1, Verdict{Service: dns, Server: "10.0.0.1:53", Health: Health{Up: true, Adds: -3, Reason: "exit status 5"}}),
 		balance(Balance{Do: RemoveService, Service: web, Reason: "moved"}),
 	}
 	for i := range commands {
@@ -276,6 +276,7 @@ func TestInvalidBalancerCommands(t *testing.T) {
 		"too many verdicts":       verdicts(1, make([]Verdict, MaxVerdicts+1)...),
 		"verdict of nobody":       verdicts(1, Verdict{Service: web}),
 		"verdict of epoch 0":      verdicts(0, isUp(web, "x")),
+		"verdict adds too much":   verdicts(1, Verdict{Service: web, Server: "x", Health: Health{Adds: 1 << 31}}),
 		"verdict, long reason":    verdicts(1, Verdict{Service: web, Server: "x", Health: Health{Reason: long[:longestName+1]}}),
 	} {
 		if _, err := New().Apply(1, c); !errors.Is(err, ErrInvalid) {

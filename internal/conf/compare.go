@@ -234,13 +234,13 @@ func compareNamed[T any](before, after []T, name func(*T) string) []Item {
 // Same tells whether two values of a configuration mean the same, wherever they stand in the files.
 func Same(a, b any) bool { return same(reflect.ValueOf(a), reflect.ValueOf(b)) }
 
-var posType = reflect.TypeFor[Pos]()
+var posType, sourceType = reflect.TypeFor[Pos](), reflect.TypeFor[*source]()
 
 func same(a, b reflect.Value) bool {
 	if a.IsValid() != b.IsValid() {
 		return false
 	}
-	if !a.IsValid() || a.Type() == posType {
+	if !a.IsValid() || a.Type() == posType || a.Type() == sourceType {
 		return true
 	}
 	if a.Type() != b.Type() {

@@ -82,6 +82,8 @@ type Config struct {
 	SSL                 *SSL // nil: none
 	VirtualServerGroups []VirtualServerGroup
 	VirtualServers      []VirtualServer
+
+	source *source
 }
 
 // Process holds the words outside any block.

@@ -45,6 +45,13 @@ type loader struct {
 }
 
 func load(opts Options) *loader {
+	l := newLoader(opts)
+	l.read()
+	return l
+}
+
+// newLoader reads the files of a configuration without looking at what they mean.
+func newLoader(opts Options) *loader {
 	l := &loader{
 		opts: opts, told: make(map[string]bool), near: make(map[string]string),
 		declared: make(map[string]map[string]*Node), order: make(map[*Node]int), unnumbered: make(map[Family]int),
@@ -56,7 +63,13 @@ func load(opts Options) *loader {
 	l.findings = l.tree.Findings
 	l.cfg = &Config{Path: opts.Path, ConfigID: opts.ConfigID, Files: l.tree.Files}
 	l.global = newGlobalDraft(&l.cfg.Global)
+	return l
+}
+
+// read makes a configuration of the blocks that were read.
+func (l *loader) read() {
 	l.declare()
+	l.cfg.source = newSource(l.opts, l.tree.Top, l.declared["virtual_server_group"])
 	l.statements(l.tree.Top, words.Root, l.rootWords())
 	l.resolveGlobal()
 	l.resolveInstances()
@@ -69,7 +82,6 @@ func load(opts Options) *loader {
 	l.findings = l.relevant(l.findings)
 	syntax.Sort(l.findings, l.tree.Files)
 	l.findings = slices.Compact(l.findings) // a line that is read several times complains several times
-	return l
 }
 
 // relevant makes every error in the cluster block fatal, and leaves out what does not concern a witness.

@@ -121,7 +121,9 @@ func dump(b *strings.Builder, path string, v reflect.Value) {
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			dump(b, path+"."+v.Type().Field(i).Name, v.Field(i))
+			if field := v.Type().Field(i); field.Type != sourceType {
+				dump(b, path+"."+field.Name, v.Field(i))
+			}
 		}
 	case reflect.Slice, reflect.Array:
 		if kind := v.Type().Elem().Kind(); kind == reflect.String || kind == reflect.Uint8 {

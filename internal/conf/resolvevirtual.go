@@ -35,10 +35,12 @@ func (l *loader) resolveVirtualServers() {
 			continue
 		}
 		seen[name] = d.Pos
+		from := serviceSource{node: d.node}
 		for _, r := range d.servers {
-			d.Servers = append(d.Servers, r.RealServer)
+			d.Servers, from.servers = append(d.Servers, r.RealServer), append(from.servers, r.node)
 		}
 		l.cfg.VirtualServers = append(l.cfg.VirtualServers, d.VirtualServer)
+		l.cfg.source.servers = append(l.cfg.source.servers, from)
 	}
 	l.sharedServices()
 }

@@ -14,6 +14,7 @@ import (
 // virtualDraft is a virtual_server block as it was given.
 type virtualDraft struct {
 	VirtualServer
+	node *Node
 	word syntax.Word // that names it
 	last map[string]*Node
 	checkTimes
@@ -47,7 +48,7 @@ const (
 )
 
 func (l *loader) virtualServer(s statement) {
-	d := &virtualDraft{word: s.Words[1], weight: 1}
+	d := &virtualDraft{node: s.Node, word: s.Words[1], weight: 1}
 	d.Pos, d.Quorum = s.Pos(), 1
 	usable := l.virtualName(s, d)
 	d.last = l.statements(s.Children, "virtual_server", l.virtualServerWords(d))
@@ -247,6 +248,7 @@ func (l *loader) sorryServer(s statement, d *virtualDraft) {
 // realDraft is a real_server block as it was given.
 type realDraft struct {
 	RealServer
+	node *Node
 	word syntax.Word // its address
 	last map[string]*Node
 	checkTimes
@@ -261,7 +263,7 @@ type realDraft struct {
 }
 
 func (l *loader) realServer(s statement, v *virtualDraft) {
-	d := &realDraft{word: s.Words[1]}
+	d := &realDraft{node: s.Node, word: s.Words[1]}
 	d.Pos = s.Pos()
 	var usable bool
 	d.Address, usable = l.addressPort(s.Words[1:], v.Address.Port())
