@@ -694,6 +694,13 @@ func TestALargeStandingIsSpreadToo(t *testing.T) {
 		}
 		return nil
 	})
+	must(t, w.nodes["lb1"].SetStanding(large[1:]))
+	w.eventually(gossipPushPull/2, "another one is known before states are exchanged", func() error {
+		if got := w.nodes["lb2"].Standings()["lb1"].Data; len(got) != len(large)-1 {
+			return fmt.Errorf("%d bytes", len(got))
+		}
+		return nil
+	})
 }
 
 func TestCallsReachMembersAndTheLeader(t *testing.T) {

@@ -27,8 +27,8 @@ const (
 	gossipTCPTimeout = 2 * time.Second
 	gossipLeave      = 500 * time.Millisecond
 	gossipReclaim    = 10 * time.Second
-	// gossipPacket is the largest standing that is spread in a packet of its own; a larger one waits for the next
-	// exchange of whole states.
+	// gossipPacket is the largest standing that is spread in a packet of its own; a larger one is sent to each of the others
+	// over a connection, and those that it does not reach learn of it with the next exchange of whole states.
 	gossipPacket = 1000
 	// maxGossipState bounds what is read of another member's state.
 	maxGossipState = 1 << 20
@@ -195,6 +195,26 @@ func (g *gossip) setStanding(b []byte) {
 	mine := g.mine
 	g.mu.Unlock()
 	g.spread(mine)
+	if len(mine.Data) > gossipPacket {
+		go g.deliver(mine)
+	}
+}
+
+// deliver sends a standing to each of the others over a connection.
+func (g *gossip) deliver(s standing) {
+	b, err := json.Marshal(s)
+	if err != nil {
+		g.log.Error("standing cannot be encoded", "err", err)
+		return
+	}
+	for _, n := range g.list.Members() {
+		if n.Name == s.Node {
+			continue
+		}
+		if err := g.list.SendReliable(n, b); err != nil {
+			g.log.Debug("standing does not reach a member", "peer", n.Name, "err", err)
+		}
+	}
 }
 
 // spread sends a standing to the others in packets.
@@ -211,6 +231,10 @@ func (g *gossip) spread(s standing) {
 }
 
 func (g *gossip) all() map[string]Standing {
+	missing := map[string]bool{}
+	for _, name := range g.c.names {
+		missing[name] = name != g.c.cfg.Node && g.state(name) == "missing"
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	all := map[string]Standing{}
@@ -218,7 +242,7 @@ func (g *gossip) all() map[string]Standing {
 		all[g.mine.Node] = Standing{Member: g.mine.Member, Data: slices.Clone(g.mine.Data)}
 	}
 	for node, r := range g.standings {
-		all[node] = Standing{Member: r.Member, Data: slices.Clone(r.Data), Age: time.Since(r.at)}
+		all[node] = Standing{Member: r.Member, Data: slices.Clone(r.Data), Age: time.Since(r.at), Absent: missing[node]}
 	}
 	return all
 }

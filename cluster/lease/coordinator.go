@@ -426,21 +426,39 @@ func (n *Node) onResign(now clock.Time, from Member, r Resign) {
 
 // candidate returns the fittest of those who say that they could own a group and are not excepted; empty: nobody.
 func (n *Node) candidate(group string, except map[Member]bool) (fittest Member) {
+	var best Standing
 	for _, m := range sorted(n.standings) {
-		standing := n.standings[m][group]
-		if except[m] || !n.latest.Has(m) || !standing.Eligible || n.log.InMaintenance(m.Node()) {
+		s := n.standings[m].Groups[group]
+		if except[m] || !n.able(m, group) {
 			continue
 		}
-		if fittest == "" || standing.Priority > n.standings[fittest][group].Priority {
-			fittest = m
+		if fittest == "" || s.Sight < best.Sight || s.Sight == best.Sight && s.Priority > best.Priority {
+			fittest, best = m, s
 		}
 	}
 	return fittest
 }
 
+// able tells whether a member could own a group, as far as is known here.
+func (n *Node) able(m Member, group string) bool {
+	return n.latest.Has(m) && n.standings[m].Groups[group].Eligible && !n.log.InMaintenance(m.Node())
+}
+
+// Seer returns another member that is there, could own a group and sees its gateways; empty: there is none, as far as is
+// known here.
+func (n *Node) Seer(group string) Member {
+	for _, m := range sorted(n.standings) {
+		s := n.standings[m]
+		if m != n.cfg.Self && !s.Absent && n.able(m, group) && s.Groups[group].Sight == Sees {
+			return m
+		}
+	}
+	return ""
+}
+
 // stands takes in what a director says of itself. Somebody may have waited for it.
 func (n *Node) stands(now clock.Time, s Stands) {
-	n.standings[s.Member] = s.Groups
+	n.standings[s.Member] = s
 	for _, group := range sorted(n.coordinator.searches) {
 		if search := n.coordinator.searches[group]; search.waiting {
 			n.invite(now, group, search)
@@ -481,7 +499,7 @@ func (n *Node) Move(now clock.Time, group string, to Member, reason string) ([]A
 		return n.take(now), fmt.Errorf("%s is not a member", to.Node())
 	case n.log.InMaintenance(to.Node()):
 		return n.take(now), fmt.Errorf("%s is in maintenance", to.Node())
-	case !n.standings[to][group].Eligible:
+	case !n.standings[to].Groups[group].Eligible:
 		return n.take(now), fmt.Errorf("%s says that it cannot own %s now", to.Node(), group)
 	}
 	n.send(to, Message{Invite: &Invite{Group: group, Kind: Move, Reason: reason}})

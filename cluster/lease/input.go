@@ -39,6 +39,7 @@ type (
 	Stands struct {
 		Member Member
 		Groups map[string]Standing
+		Absent bool // gossip does not find it
 	}
 )
 

@@ -110,7 +110,7 @@ type Node struct {
 	claimSerial uint64
 
 	coordinator coordinator
-	standings   map[Member]map[string]Standing
+	standings   map[Member]Stands
 
 	tag  uint64
 	out  []Action
@@ -137,7 +137,7 @@ func NewNode(now clock.Time, cfg Config, log Log) *Node {
 	return &Node{
 		cfg: cfg, log: log, voter: newVoter(now, cfg.Ceiling, cfg.Broken),
 		peers: map[Member]*peer{}, owned: map[string]*ownership{}, releases: map[string]*pendingRelease{}, yields: map[string]yieldRequest{},
-		standings:   map[Member]map[string]Standing{},
+		standings:   map[Member]Stands{},
 		coordinator: newCoordinator(),
 	}
 }

@@ -106,7 +106,20 @@ type Log interface {
 type Standing struct {
 	Eligible bool
 	Priority uint8 // effective
+	Sight    Sight `json:",omitzero"`
 }
+
+// Sight is how a director sees its gateways. The greater, the worse.
+type Sight uint8
+
+// The sights. Only a director that is Blind gives a group away to one that Sees; who is not owner leaves a group to others
+// while it is Blind or Recovers.
+const (
+	Sees     Sight = iota // they answer, or there are none
+	Doubts                // they count as reachable, but a probe was lost
+	Recovers              // they do not count as reachable yet, but nothing says that they are not
+	Blind                 // they do not answer
+)
 
 // Broken switches single rules off, so that tests can show that each of them is needed. Production leaves it zero.
 type Broken struct {

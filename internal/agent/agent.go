@@ -129,6 +129,7 @@ type Agent struct {
 	watcher    *neigh.Watcher
 	scripts    []*script
 	trackers   *trackers
+	gateways   gateways
 	neighbors  *bfdspeaker.Speaker
 	sessionsUp map[string]bool          // BFD sessions by name
 	delayed    map[string]track.Delayed // interfaces with interface_up_down_delays
@@ -259,6 +260,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.trackers = openTrackers(a.cfg, nil, a.log)
 	a.runTrackers()
 	defer a.keepSessions(work)()
+	a.probeGateways()
 	a.scripts = trackedScripts(a.cfg)
 	for _, s := range a.scripts {
 		a.watch(s)
@@ -569,6 +571,8 @@ func (a *Agent) fromWorld(ev any) {
 		a.processesCounted(ev)
 	case sessionChanged:
 		a.sessionChanged(ev)
+	case gatewayProbed:
+		a.gatewayProbed(ev)
 	case director.Event:
 		a.step(ev)
 	}

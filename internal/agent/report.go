@@ -34,6 +34,7 @@ func (a *Agent) fillReport(r *api.NodeReport, now clock.Time) {
 		a.service.AddVoter(r, node, now)
 		r.Guard = a.guardReport()
 	}
+	r.Gateways = a.gatewayReports()
 	r.Findings = append(r.Findings, a.findings()...)
 	for _, name := range a.order {
 		r.Instances = append(r.Instances, a.instanceReport(a.instances[name]))
@@ -167,6 +168,9 @@ func (a *Agent) groupReport(name string, now clock.Time) api.GroupReport {
 	}
 	if v.WhyNot != "" {
 		r.WhyNot = []api.Reason{{Code: "unfit", Text: v.WhyNot}}
+		if v.CutOff {
+			r.WhyNot[0].Code = "gateway"
+		}
 	}
 	switch {
 	case v.Held:

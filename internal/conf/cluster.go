@@ -57,20 +57,20 @@ const (
 
 // Cluster is the cluster block. Load returns one only if it has no error.
 type Cluster struct {
-	Pos           Pos
-	Name          string
-	Node          string // name of this machine among Peers
-	KeyFile       string
-	DataDir       string
-	Port          int           // TCP; gossip uses Port+1, TCP and UDP
-	Lease         time.Duration // 0: derived from the instances, see Config.LeaseDuration
-	Peers         []Peer        // all members, this one included, in the order of the file
-	Gateways      []Gateway
-	GatewayAll    bool // a director must reach all gateways, not just one of them
-	QuorumLoss    QuorumLoss
-	Arbitration   Arbitration
-	Guard         Guard
-	ControlSocket string
+	Pos            Pos
+	Name           string
+	Node           string // name of this machine among Peers
+	KeyFile        string
+	DataDir        string
+	Port           int           // TCP; gossip uses Port+1, TCP and UDP
+	Lease          time.Duration // 0: derived from the instances, see Config.LeaseDuration
+	Peers          []Peer        // all members, this one included, in the order of the file
+	Gateways       []Gateway
+	GatewaysNeeded int // how many of Gateways a director must reach: 1 to all; 0 without gateways
+	QuorumLoss     QuorumLoss
+	Arbitration    Arbitration
+	Guard          Guard
+	ControlSocket  string
 }
 
 // Peer is a member of the cluster.
@@ -85,7 +85,8 @@ type Peer struct {
 type Gateway struct {
 	Pos       Pos
 	Address   netip.Addr
-	Interface string // empty: by the routing table
+	Interface string     // empty: by the routing table
+	Source    netip.Addr // that probes come from; invalid: what the kernel chooses, and for ARP none
 	Method    ProbeMethod
 	Interval  time.Duration
 	Timeout   time.Duration

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,15 +56,13 @@ func (l *loader) clusterWords(d *clusterDraft) handlers {
 			d.node = s.Words[1]
 			d.Node = l.name(s.Words[1], "the name of the node")
 		},
-		"key_file": func(s statement) { l.absolutePath(s, &d.KeyFile) },
-		"data_dir": func(s statement) { l.absolutePath(s, &d.DataDir) },
-		"port":     func(s statement) { l.setInt(s, &d.Port) },
-		"lease":    func(s statement) { l.setSeconds(s, &d.Lease) },
-		"peer":     func(s statement) { l.peer(s, d) },
-		"gateway":  func(s statement) { l.gateway(s, d) },
-		"gateway_require": func(s statement) {
-			d.GatewayAll = l.choice(s, "any", "all") == 1
-		},
+		"key_file":        func(s statement) { l.absolutePath(s, &d.KeyFile) },
+		"data_dir":        func(s statement) { l.absolutePath(s, &d.DataDir) },
+		"port":            func(s statement) { l.setInt(s, &d.Port) },
+		"lease":           func(s statement) { l.setSeconds(s, &d.Lease) },
+		"peer":            func(s statement) { l.peer(s, d) },
+		"gateway":         func(s statement) { l.gateway(s, d) },
+		"gateway_require": func(s statement) { l.gatewayRequire(s, d) },
 		"quorum_loss": func(s statement) {
 			if i := l.choice(s, "demote", "hold"); i >= 0 {
 				d.QuorumLoss = QuorumLoss(i)
@@ -147,6 +146,42 @@ func (l *loader) peerWords(p *Peer) handlers {
 	}
 }
 
+// everyGateway is the number of gateways needed while it is not known how many there are.
+const everyGateway = -1
+
+// gatewayRequire reads any, all or a number.
+func (l *loader) gatewayRequire(s statement, d *clusterDraft) {
+	switch w := s.Words[1]; w.Text {
+	case "any":
+		d.GatewaysNeeded = 1
+	case "all":
+		d.GatewaysNeeded = everyGateway
+	default:
+		n, err := strconv.Atoi(w.Text)
+		if err != nil || n < 1 {
+			l.errorf(CodeRange, w, "gateway_require: %s is none of any, all and a number of gateways", quote(w.Text))
+			return
+		}
+		d.GatewaysNeeded = n
+	}
+}
+
+// gatewaysNeeded settles how many of the gateways that there are a director must reach.
+func (l *loader) gatewaysNeeded(d *clusterDraft) {
+	switch n := len(d.Gateways); {
+	case n == 0 && d.words["gateway_require"] != nil:
+		l.warnf(CodeMissing, d.at("gateway_require"), "gateway_require has no effect without a gateway")
+		d.GatewaysNeeded = 0
+	case n == 0:
+	case d.GatewaysNeeded == everyGateway:
+		d.GatewaysNeeded = n
+	case d.GatewaysNeeded > n:
+		l.errorf(CodeRange, d.words["gateway_require"].Words[1], "gateway_require %d: there are %d gateways", d.GatewaysNeeded, n)
+	default:
+		d.GatewaysNeeded = max(d.GatewaysNeeded, 1)
+	}
+}
+
 func (l *loader) gateway(s statement, d *clusterDraft) {
 	g := Gateway{Pos: s.Pos(), Interval: second, Fall: 3, Rise: 2}
 	a, ok := l.address(s.Words[1], "gateway")
@@ -164,6 +199,12 @@ func (l *loader) gateway(s statement, d *clusterDraft) {
 	}
 	if g.Method == ProbeARP && g.Interface == "" {
 		l.errorf(CodeMissing, last["method"].Words[0], "method arp needs the word interface")
+	}
+	if g.Address.IsLinkLocalUnicast() && g.Interface == "" {
+		l.errorf(CodeMissing, s.Words[1], "%v is link-local and needs the word interface", g.Address)
+	}
+	if g.Source.IsValid() && ok && g.Source.Is4() != g.Address.Is4() {
+		l.errorf(CodeAddress, last["source"].Words[1], "the source %v is of another family than the gateway %v", g.Source, g.Address)
 	}
 	if slices.ContainsFunc(d.Gateways, func(o Gateway) bool { return o.Address == g.Address }) {
 		l.errorf(CodeDuplicate, s.Words[1], "there is a gateway %v already", g.Address)
@@ -183,6 +224,16 @@ func (l *loader) gatewayWords(g *Gateway) handlers {
 			}
 		},
 		"interface": func(s statement) { l.setInterface(s, &g.Interface) },
+		"source": func(s statement) {
+			a, ok := l.address(s.Words[1], "source")
+			switch {
+			case !ok:
+			case a.IsUnspecified() || a.IsMulticast():
+				l.errorf(CodeAddress, s.Words[1], "%v is not the address of one host", a)
+			default:
+				g.Source = a
+			}
+		},
 	}
 }
 
@@ -200,6 +251,7 @@ func (l *loader) checkCluster() {
 	l.self(d)
 	l.voters(d)
 	l.peerAddresses(d)
+	l.gatewaysNeeded(d)
 	l.checkLease(d)
 	l.groupNames()
 	switch d.Guard {

@@ -26,12 +26,13 @@ type Link struct {
 	raising     atomic.Int64 // the ceiling that is being written, or is written; zero again when that has failed
 	looked      time.Time
 	known       map[string]string // standings by node, as published
+	absent      map[string]bool   // nodes that gossip did not find
 }
 
 // NewLink returns a link to an open cluster.
 func NewLink(c *cluster.Cluster, log *slog.Logger) *Link {
 	return &Link{Cluster: c, Log: log, Inputs: make(chan lease.Input, 8), noteCeiling: c.SetPromiseCeiling,
-		known: map[string]string{}}
+		known: map[string]string{}, absent: map[string]bool{}}
 }
 
 // Input translates an event. It returns false if the lease protocol has no use for it.
@@ -120,16 +121,16 @@ func (l *Link) Standings(now time.Time) []lease.Input {
 	l.looked = now
 	var all []lease.Input
 	for node, s := range l.Cluster.Standings() {
-		if l.known[node] == string(s.Data) {
+		if l.known[node] == string(s.Data) && l.absent[node] == s.Absent {
 			continue // a witness publishes nothing
 		}
-		l.known[node] = string(s.Data)
+		l.known[node], l.absent[node] = string(s.Data), s.Absent
 		var groups map[string]lease.Standing // none from a director that has just started
 		if err := json.Unmarshal(s.Data, &groups); err != nil && len(s.Data) > 0 {
 			l.Log.Warn("standing dropped", "node", node, "err", err)
 			continue
 		}
-		all = append(all, lease.Stands{Member: s.Member, Groups: groups})
+		all = append(all, lease.Stands{Member: s.Member, Groups: groups, Absent: s.Absent})
 	}
 	return all
 }

@@ -42,6 +42,11 @@ type (
 		Instance string
 		Address  netip.Addr
 	}
+	// Sight is how this director sees its gateways, and in words what it does not see.
+	Sight struct {
+		Sight lease.Sight
+		Text  string
+	}
 	// LinkUp says that an instance's interface came back, so that neighbours may have to be told again.
 	LinkUp struct{ Instance string }
 	// Competitor says that somebody else claims one of an instance's addresses on the wire.

@@ -189,6 +189,8 @@ func (m *Machine) nobodyTakes(now clock.Time, a lease.NobodyTakes) {
 		m.leave(now, g, reason+", and nobody takes over", vrrp.Faulted{Reason: reason})
 	case m.inMaintenance() && g.told.news(now, "kept"):
 		m.note(g, Warn, "maintenance", "kept, since nobody takes over")
+	case m.outlooked(g) != "" && g.told.news(now, "kept without a gateway"):
+		m.note(g, Warn, "gateway", "kept, since nobody takes over: "+m.outlooked(g))
 	}
 }
 
@@ -233,8 +235,25 @@ func (m *Machine) whyNot(g *group) string {
 		return "its clock runs at another rate than the other members'"
 	case m.inMaintenance():
 		return marked
+	case g.unfitWhy != "":
+		return g.unfitWhy
+	case m.gated():
+		return m.outlooked(g)
 	}
-	return g.unfitWhy
+	return ""
+}
+
+// outlooked says why another director should have a group because it sees its gateways and this one does not; empty if none
+// should. An owner that may see them again in a moment keeps what it has.
+func (m *Machine) outlooked(g *group) string {
+	if m.sight.Sight == lease.Sees || m.sight.Sight == lease.Doubts || m.sight.Sight == lease.Recovers && g.phase != away {
+		return ""
+	}
+	seer := m.node.Seer(g.name)
+	if seer == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s, and %s reaches its gateway", m.sight.Text, seer.Node())
 }
 
 // wants is the claim that a group's members make together, if all of them do.
@@ -325,7 +344,7 @@ func (m *Machine) stand() {
 }
 
 func (m *Machine) standing(g *group) lease.Standing {
-	return lease.Standing{Eligible: m.whyNot(g) == "" && len(g.instances) > 0, Priority: g.priority()}
+	return lease.Standing{Eligible: m.whyNot(g) == "" && len(g.instances) > 0, Priority: g.priority(), Sight: m.sight.Sight}
 }
 
 // priority of a group is the lowest of its members'.

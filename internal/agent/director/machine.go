@@ -53,6 +53,7 @@ type Machine struct {
 	stopped   bool
 	stopBy    clock.Time
 	told      map[string]lease.Standing
+	sight     Sight // of the gateways
 	guardTold told
 	out       []Action
 }
@@ -189,6 +190,8 @@ func (m *Machine) take(now clock.Time, ev Event) {
 		if i := m.instances[e.Instance]; i != nil {
 			i.cfg.Local = e.Address
 		}
+	case Sight:
+		m.sight = e
 	case LinkUp:
 		m.vrrp(now, m.instances[e.Instance], vrrp.Reannounce{})
 	case Competitor:

@@ -158,9 +158,6 @@ var effects = map[string]struct {
 
 	"vrrp_script/init_fail": {Inert, "it has none in keepalived either, once the script is tracked"},
 
-	"cluster/gateway":         {Warned, "gateways are not probed, and a director that cannot reach them stays eligible"},
-	"cluster/gateway_require": {NoEffect, "gateways are not probed"},
-
 	"vrrp_sync_group/global_tracking": {Inert, "it has none in keepalived either"},
 
 	"vrrp_instance/authentication/auth_type/AH": {Refused, "without it no other router would be understood; PASS keeps as few off the link"},

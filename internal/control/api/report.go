@@ -175,8 +175,10 @@ type AddressReport struct {
 // GatewayReport is one probed gateway.
 type GatewayReport struct {
 	Address string `json:"address"`
+	Method  string `json:"method"` // icmp or arp
 	Up      bool   `json:"up"`
 	Since   Time   `json:"since,omitzero"`
+	Text    string `json:"text,omitempty"` // why the last probe failed
 }
 
 // Promise is what this node's voter has promised to the owner of a group: while LeftSeconds is above zero the voter

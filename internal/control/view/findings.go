@@ -299,8 +299,11 @@ func (c *composer) nodeFindings(s api.ClusterStatus) []api.Finding {
 		}
 		for _, g := range r.Gateways {
 			if !g.Up {
-				list = append(list, api.Finding{Code: "gateway", Severity: api.Warn, Node: n.Name,
-					Text: n.Name + " does not reach the gateway " + g.Address})
+				text := n.Name + " does not reach the gateway " + g.Address
+				if g.Text != "" {
+					text += ": " + g.Text
+				}
+				list = append(list, api.Finding{Code: "gateway", Severity: api.Warn, Node: n.Name, Text: text})
 			}
 		}
 	}

@@ -68,6 +68,11 @@ func NewProbe(mac ether.MAC, ip netip.Addr) Message {
 	return Message{Operation: Request, SenderMAC: mac, SenderIP: netip.IPv4Unspecified(), TargetIP: ip}
 }
 
+// NewRequest returns the question of the station at mac with the address src who has ip.
+func NewRequest(mac ether.MAC, src, ip netip.Addr) Message {
+	return Message{Operation: Request, SenderMAC: mac, SenderIP: src, TargetIP: ip}
+}
+
 // AppendFrame appends the Ethernet frame that carries m from its sender's hardware address to dst. It fails if an
 // address of m is not IPv4.
 func (m Message) AppendFrame(b []byte, dst ether.MAC) ([]byte, error) {

@@ -43,12 +43,15 @@ func (q *question) heard(c Claim) {
 // attempts times, evenly spread over the timeout, and returns the first claim of each address that was heard. It returns
 // when all were claimed, after the timeout, or with the error of ctx when ctx is done. Addresses must be different.
 //
+// source is the address of ours from which it asks, of the family of addrs. An unspecified one makes it a question that changes
+// nobody's neighbour cache: for IPv4 without an address, for IPv6 from a link-local address of the interface.
+//
 // No claim and no error means that nobody answered, which is all that can be known. Errors: ErrNoInterface, ErrUnable,
 // those of sending; claims that were heard are returned with them.
 func (w *Watcher) Ask(
-	ctx context.Context, iface string, addrs []netip.Addr, attempts int, timeout time.Duration,
+	ctx context.Context, iface string, addrs []netip.Addr, source netip.Addr, attempts int, timeout time.Duration,
 ) ([]Claim, error) {
-	l, src, q, err := w.begin(iface, addrs)
+	l, src, q, err := w.begin(iface, addrs, source)
 	if err != nil {
 		return nil, fmt.Errorf("ask who has %v on %s: %w", addrs, iface, err)
 	}
@@ -87,7 +90,7 @@ func (w *Watcher) ask(
 }
 
 // begin starts to listen for claims of the addresses.
-func (w *Watcher) begin(iface string, addrs []netip.Addr) (link.Link, netip.Addr, *question, error) {
+func (w *Watcher) begin(iface string, addrs []netip.Addr, src netip.Addr) (link.Link, netip.Addr, *question, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l, ok := w.table.ByName(iface)
@@ -101,9 +104,10 @@ func (w *Watcher) begin(iface string, addrs []netip.Addr) (link.Link, netip.Addr
 		complete: make(chan struct{}),
 	}
 	asked := func(addr netip.Addr) bool { return slices.Contains(addrs, addr) }
-	src, ok := w.table.Source(l.Index, true, netip.Addr{}, asked)
-	if !ok {
-		src = netip.IPv6Unspecified()
+	if !src.IsValid() {
+		if src, ok = w.table.Source(l.Index, true, netip.Addr{}, asked); !ok {
+			src = netip.IPv6Unspecified()
+		}
 	}
 	w.questions[q] = struct{}{}
 	w.listen(iface)

@@ -303,7 +303,7 @@ func TestSecondLookFindsWhoHasTheAddress(t *testing.T) {
 	l.neighbour.AddAddress("eth0", vip6.String()+"/128")
 	addrs := []netip.Addr{vip4, vip4.Next(), vip6, vip6.Next()}
 	start := time.Now()
-	found, err := w.Ask(context.Background(), l.name, addrs, 2, 200*time.Millisecond)
+	found, err := w.Ask(context.Background(), l.name, addrs, netip.Addr{}, 2, 200*time.Millisecond)
 	nettest.Check(t, err)
 	if took := time.Since(start); took < 200*time.Millisecond {
 		t.Errorf("gave up after %v although two addresses were not answered", took)
@@ -317,7 +317,7 @@ func TestSecondLookFindsWhoHasTheAddress(t *testing.T) {
 		}
 	}
 	start = time.Now()
-	found, err = w.Ask(context.Background(), l.name, []netip.Addr{vip4, vip6}, 2, 2*time.Second)
+	found, err = w.Ask(context.Background(), l.name, []netip.Addr{vip4, vip6}, netip.Addr{}, 2, 2*time.Second)
 	nettest.Check(t, err)
 	if took := time.Since(start); len(found) != 2 || took > time.Second {
 		t.Errorf("%d answers after %v", len(found), took)
@@ -336,16 +336,16 @@ func TestSecondLookWhenNobodyAnswers(t *testing.T) {
 	// We have the addresses ourselves: that is no answer.
 	nettest.AddAddress(t, l.name, vip4.String()+"/32")
 	nettest.AddAddress(t, l.name, vip6.String()+"/128")
-	found, err := w.Ask(context.Background(), l.name, []netip.Addr{vip4, vip6}, 3, 150*time.Millisecond)
+	found, err := w.Ask(context.Background(), l.name, []netip.Addr{vip4, vip6}, netip.Addr{}, 3, 150*time.Millisecond)
 	if err != nil || len(found) != 0 {
 		t.Errorf("Ask = %+v, %v", found, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := w.Ask(ctx, l.name, []netip.Addr{vip4}, 1, time.Minute); !errors.Is(err, context.Canceled) {
+	if _, err := w.Ask(ctx, l.name, []netip.Addr{vip4}, netip.Addr{}, 1, time.Minute); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if _, err := w.Ask(ctx, "no-such-iface", []netip.Addr{vip4}, 1, time.Minute); !errors.Is(err, neigh.ErrNoInterface) {
+	if _, err := w.Ask(ctx, "no-such-iface", []netip.Addr{vip4}, netip.Addr{}, 1, time.Minute); !errors.Is(err, neigh.ErrNoInterface) {
 		t.Errorf("no interface: %v", err)
 	}
 }

@@ -85,12 +85,14 @@ func (s *Sender) Announce(l link.Link, addr netip.Addr, router bool) error {
 	return nil
 }
 
-// Ask sends one question to the link of l who has addr. An ARP question carries no address of ours. An IPv6 question
-// comes from src, a link-local address of l; an unspecified src makes it that of duplicate address detection.
+// Ask sends one question to the link of l who has addr. It comes from src, an address of l; an unspecified src makes it that of
+// address conflict detection (RFC 5227 section 2.1.1, RFC 4862 section 5.4.2), which changes nobody's neighbour cache.
 func (s *Sender) Ask(l link.Link, addr, src netip.Addr) error {
 	err := s.able(l)
 	switch {
 	case err != nil:
+	case addr.Is4() && src.Is4() && !src.IsUnspecified():
+		err = s.sendARP(l, arp.NewRequest(l.MAC, src, addr))
 	case addr.Is4():
 		err = s.sendARP(l, arp.NewProbe(l.MAC, addr))
 	default:

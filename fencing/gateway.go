@@ -1,0 +1,148 @@
+package fencing
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hactl/had/internal/clock"
+)
+
+// Sight is how a director sees a gateway, or all of them together. The greater, the worse.
+type Sight uint8
+
+// The sights.
+const (
+	Sees     Sight = iota // the gateway answers
+	Doubts                // it counts as reachable, but a probe was lost lately
+	Recovers              // it does not count as reachable yet, but nothing says that it is not
+	Blind                 // it does not answer
+)
+
+// GatewayRules say when a gateway counts as reachable.
+type GatewayRules struct {
+	Interval time.Duration // between two probes
+	Fall     int           // probes lost in a row that make it unreachable
+	Rise     int           // probes answered in a row that make it reachable again
+}
+
+// SightSpread is how long the word of one director on what it sees may take to the others.
+const SightSpread = 750 * time.Millisecond
+
+// settle is the least time between the first probe that tells something new and the conclusion from it. All directors probe
+// within one interval, so those that lose a gateway together have said by then that they doubt it, and those that find it
+// again together have said that they recover: a gateway that is down for everybody looks like that to everybody.
+func (r GatewayRules) settle() time.Duration { return r.Interval + SightSpread }
+
+// Gateway counts the probes of one gateway.
+type Gateway struct {
+	rules   GatewayRules
+	sight   Sight
+	outcome bool       // of the last probe
+	streak  int        // probes with the same outcome, the last one included
+	since   clock.Time // the first of them; zero: none yet
+}
+
+// result takes in the outcome of a probe.
+func (g *Gateway) result(now clock.Time, answered bool) {
+	if g.since.IsZero() || answered != g.outcome {
+		g.streak, g.since, g.outcome = 0, now, answered
+	}
+	g.streak++
+	settled := now >= g.since.Add(g.rules.settle())
+	reachable := g.sight == Sees || g.sight == Doubts
+	switch {
+	case answered && (g.sight == Sees || settled && (reachable || g.streak >= g.rules.Rise)):
+		g.sight = Sees
+	case answered && reachable:
+		g.sight = Doubts
+	case answered:
+		g.sight = Recovers
+	case g.streak >= g.rules.Fall && settled:
+		g.sight = Blind
+	case reachable:
+		g.sight = Doubts
+	}
+}
+
+// How long gateways have to answer until a director that has lost them counts as seeing them again: nothing more than Rise
+// and the time to settle after the first loss, then backOffFirst, and twice as long after each further one, up to
+// backOffMax. One loss is forgotten for each backOffForget without another. So a director loses its gateways at most
+// LossesFirstHour times in one hour, and LossesPerHour times in each of the following.
+const (
+	backOffFirst  = 10 * time.Second
+	backOffMax    = 10 * time.Minute
+	backOffForget = 10 * time.Minute
+
+	LossesFirstHour = 12
+	LossesPerHour   = 7
+)
+
+// Gateways is what one director's probes of its gateways say. One goroutine calls it; make one with NewGateways.
+type Gateways struct {
+	need     int
+	all      []Gateway
+	lost     bool       // Blind, and not good again for long enough since
+	losses   int        // not forgotten yet
+	goodFrom clock.Time // since when enough gateways answer; zero: they do not
+	forgetAt clock.Time // when the next loss is forgotten
+}
+
+// NewGateways returns the sight of gateways of which a director needs to reach a number: 1 to len(rules).
+func NewGateways(rules []GatewayRules, need int) *Gateways {
+	g := &Gateways{need: need}
+	for _, r := range rules {
+		g.all = append(g.all, Gateway{rules: r, sight: Recovers})
+	}
+	return g
+}
+
+// Result takes in the outcome of a probe of the gateway of an index.
+func (g *Gateways) Result(now clock.Time, index int, answered bool) {
+	g.all[index].result(now, answered)
+	switch raw := g.raw(); {
+	case raw == Blind && !g.lost:
+		g.forget(now)
+		g.lost, g.losses, g.goodFrom = true, g.losses+1, 0
+	case raw >= Recovers:
+		g.goodFrom = 0
+	case g.goodFrom.IsZero():
+		g.goodFrom = now
+	}
+	if g.lost && !g.goodFrom.IsZero() && now >= g.goodFrom.Add(g.backOff()) {
+		g.lost, g.forgetAt = false, now.Add(backOffForget)
+	}
+}
+
+// Sight is how the director sees its gateways together.
+func (g *Gateways) Sight() Sight {
+	if raw := g.raw(); !g.lost || raw == Blind {
+		return raw
+	}
+	return Recovers
+}
+
+// Each is how it sees the gateway of an index.
+func (g *Gateways) Each(index int) Sight { return g.all[index].sight }
+
+// raw is the sight of the worst of those that are needed, at best.
+func (g *Gateways) raw() Sight {
+	sights := make([]Sight, len(g.all))
+	for i := range g.all {
+		sights[i] = g.all[i].sight
+	}
+	slices.Sort(sights)
+	return sights[g.need-1]
+}
+
+func (g *Gateways) backOff() time.Duration {
+	if g.losses < 2 {
+		return 0
+	}
+	return min(backOffFirst<<min(g.losses-2, 16), backOffMax)
+}
+
+func (g *Gateways) forget(now clock.Time) {
+	for !g.forgetAt.IsZero() && now >= g.forgetAt && g.losses > 0 {
+		g.losses, g.forgetAt = g.losses-1, g.forgetAt.Add(backOffForget)
+	}
+}
