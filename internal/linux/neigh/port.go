@@ -143,9 +143,11 @@ func (ps *ports) adjust(p **port, etherType uint16, addrs []netip.Addr, filter f
 	case len(addrs) == 0 && *p == nil:
 		return nil
 	case len(addrs) == 0:
-		err := (*p).close()
+		// Before close returns, all of the kernel's processors have to have forgotten the socket: that may take 20 ms, and whoever
+		// ends watching is handing an address over.
+		go (*p).close()
 		*p = nil
-		return err
+		return nil
 	case *p != nil:
 		return (*p).setFilter(filter(addrs))
 	}
