@@ -73,10 +73,12 @@ integ: build
 	@HAD_BIN=$(CURDIR)/bin HAD_REPORT=$(REPORT) go test -tags integ -count=1 -p 1 -timeout 30m -skip '$(IN_VM)' $(INTEG_PACKAGES); \
 	code=$$?; cat $(REPORT); exit $$code
 
-# What may not be done to this machine, as steps of the wall clock, and what takes another kernel: in a virtual machine. Needs
-# `make tools`; qemu without acceleration is slow.
+# What may not be done to this machine, as steps of the wall clock, and what takes another kernel, as IPVS: in a virtual machine. A
+# package with *_vm_test.go runs there as a whole. Needs `make tools`; qemu without acceleration is slow.
+VM_PACKAGES = $(sort $(dir $(shell find . -name '*_vm_test.go')))
 vm: build
 	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -timeout 30m -v -run '$(IN_VM)' ./internal/integ
+	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -p 1 -timeout 30m -v $(VM_PACKAGES)
 
 # How long elections of the log's leader take with and without what shortens them, and what the guard costs.
 bench:

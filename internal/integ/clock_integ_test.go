@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,11 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hactl/had/internal/lab/site"
+	"github.com/hactl/had/internal/lab/vm"
 )
 
 // stepClock sets the machine's wall clock.
 func stepClock(by time.Duration) error {
-	if !guest() {
+	if !vm.Inside() {
 		return errors.New("the clock of this machine is left alone")
 	}
 	var now unix.Timespec
@@ -67,7 +69,7 @@ func TestVM(t *testing.T) {
 	play(t, s, flushAndFreezeOwner)
 
 	t.Run("the guard alone", func(t *testing.T) {
-		cmd := exec.Command("/bin/"+guardTests, "-test.v", "-test.run=^TestSetWallClock$")
+		cmd := exec.Command(filepath.Join(vm.Programs, guardTests), "-test.v", "-test.run=^TestSetWallClock$")
 		cmd.Env = append(os.Environ(), "HAD_TEST_MAY_SET_CLOCK=1", "HAD_NO_SKIP=1")
 		out, err := cmd.CombinedOutput()
 		t.Logf("%s", out)

@@ -14,6 +14,7 @@ import (
 	"github.com/hactl/had/internal/lab/observer"
 	"github.com/hactl/had/internal/lab/report"
 	"github.com/hactl/had/internal/lab/site"
+	"github.com/hactl/had/internal/lab/vm"
 )
 
 // binVar names the directory of the programs under test.
@@ -21,8 +22,9 @@ const binVar = "HAD_BIN"
 
 func TestMain(m *testing.M) {
 	observer.MaybeRun()
-	if isGuestInit() {
-		runGuest() // does not return
+	vm.Init()
+	if vm.Inside() {
+		os.Setenv(binVar, vm.Programs)
 	}
 	os.Exit(run(m))
 }

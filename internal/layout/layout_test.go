@@ -128,6 +128,8 @@ func TestDoors(t *testing.T) {
 		{"github.com/hashicorp/memberlist", []string{"cluster"}},
 		{"go.etcd.io/bbolt", []string{"cluster"}},
 		{"github.com/vishvananda/netlink", []string{"internal/linux", "lvs/ipvs", "internal/lab", "internal/integ"}},
+		{"github.com/moby/ipvs", []string{"lvs/ipvs"}},
+		{"github.com/sirupsen/logrus", []string{"lvs/ipvs"}},
 		{"github.com/google/nftables", []string{"fencing/guard", "internal/linux/filter", "internal/lab"}},
 		{"github.com/spf13/cobra", []string{"internal/control/cli"}},
 		{"github.com/gosnmp/gosnmp", []string{"internal/notify/trap"}},
