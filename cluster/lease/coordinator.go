@@ -160,7 +160,7 @@ func (n *Node) ask(now clock.Time, p *clearing, s step) {
 	for _, m := range n.voters() {
 		n.send(m, Message{Clear: &Clear{
 			Group: p.claim.Group, Epoch: p.epoch, Member: p.from, Round: p.round,
-			Configuration: n.latest.Index, Promise: p.claim.Promise, Probe: s == probing,
+			Configuration: n.latest.Index, Promise: p.claim.Promise, Addresses: p.claim.Addresses, Probe: s == probing,
 		}})
 	}
 }
@@ -264,6 +264,7 @@ func (n *Node) refused(now clock.Time, p *clearing) {
 func (n *Node) obstacle(p *clearing) (holder Member, left time.Duration, why string) {
 	var waits []time.Duration
 	agreed, silent := 0, []string{}
+	var crossing *Crossing
 	for _, m := range n.voters() {
 		a, ok := p.answers[m]
 		switch {
@@ -276,6 +277,9 @@ func (n *Node) obstacle(p *clearing) (holder Member, left time.Duration, why str
 			if a.reply.Holder != "" {
 				holder = a.reply.Holder
 			}
+			if a.reply.Crossing != nil {
+				crossing = a.reply.Crossing
+			}
 			why = string(a.reply.Refused)
 		}
 	}
@@ -287,6 +291,8 @@ func (n *Node) obstacle(p *clearing) (holder Member, left time.Duration, why str
 	switch {
 	case holder != "":
 		why = fmt.Sprintf("%s holds it", holder.Node())
+	case crossing != nil:
+		why = crossing.String()
 	case why == string(RefusedAbstaining):
 		why = "a voter has just started and keeps the promises that it may have made before"
 	case missing > len(waits):

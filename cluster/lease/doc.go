@@ -5,9 +5,10 @@
 // entry point takes the reading of the lease clock and returns the actions to carry out, in order. Nothing here reads a
 // clock, sends, sleeps or writes.
 //
-// What it promises: at no instant do two members hold a lease of one group, as long as the rates of two machines' lease
-// clocks differ by less than the drift bound and the shell carries the actions out in their order. The Raft log numbers
-// epochs and proves releases; the exclusiveness of leases does not depend on it.
+// What it promises: at no instant do two members hold leases of one group, or leases that cover one address, whatever
+// their groups are called in their files; as long as the rates of two machines' lease clocks differ by less than the drift
+// bound and the shell carries the actions out in their order. The Raft log numbers epochs and proves releases; the
+// exclusiveness of leases does not depend on it.
 //
 // What it does not promise: anything about a machine whose lease clock stands still while the world goes on.
 //
@@ -29,6 +30,8 @@
 //	H6  only the voter's own applied log, or the holder itself, proves that a promise is void
 //	H7  a release is final, whatever becomes of its message
 //	H8  clearances count only within D/4 of their round and once per life of a voter
+//	A1  a voter clears and renews nothing that covers an address which it has promised, or cleared, to somebody else in
+//	    another group; an owner adds an address only once a majority has promised it
 //	C1  a clearance binds the voter for as long as a promise would; then it is forgotten, as a restart would forget it
 //	C2  voters are asked whether they would clear before they are asked to: a claim without a chance disturbs nobody
 //	C3  a voter refuses whoever counts by an older configuration than the newest in its log, and tells which

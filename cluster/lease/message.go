@@ -3,6 +3,7 @@ package lease
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/hactl/had/internal/clock"
@@ -47,9 +48,11 @@ type Renew struct {
 
 // RenewGroup is one group in a Renew.
 type RenewGroup struct {
-	Group string
-	Epoch Epoch
-	First bool `json:",omitempty"` // the owner holds no lease of this epoch yet
+	Group     string
+	Epoch     Epoch
+	First     bool         `json:",omitempty"` // the owner holds no lease of this epoch yet
+	Addresses []netip.Addr `json:",omitempty"` // that the lease covers (A1)
+	Adding    []netip.Addr `json:",omitempty"` // that it is to cover, too, if the voter agrees
 }
 
 // RenewReply answers a Renew.
@@ -67,6 +70,19 @@ type RenewAnswer struct {
 	Refused    Refusal       `json:",omitempty"`
 	VoterEpoch Epoch         `json:",omitempty"`
 	Left       time.Duration `json:",omitempty"` // of the promise in the way
+	Withheld   bool          `json:",omitempty"` // Adding is not promised, all else is
+	Crossing   *Crossing     `json:",omitempty"` // with RefusedAddress, or why it is withheld
+}
+
+// Crossing is an address of one group that somebody else has in another group.
+type Crossing struct {
+	Address netip.Addr
+	Group   string
+	Holder  Member
+}
+
+func (c Crossing) String() string {
+	return fmt.Sprintf("%s has %s in its group %s", c.Holder.Node(), c.Address, c.Group)
 }
 
 // Clear asks a voter to let Member have Group under Epoch. With Probe it asks only whether it would (C2).
@@ -77,6 +93,7 @@ type Clear struct {
 	Round         uint64
 	Configuration uint64
 	Promise       time.Duration // what the claimant will ask to be promised
+	Addresses     []netip.Addr  `json:",omitempty"` // that its lease is to cover (A1)
 	Probe         bool          `json:",omitempty"`
 }
 
@@ -87,6 +104,7 @@ type ClearReply struct {
 	Refused       Refusal        `json:",omitempty"`
 	Epoch         Epoch          // the newest that the voter knows
 	Holder        Member         `json:",omitempty"` // of the promise in the way
+	Crossing      *Crossing      `json:",omitempty"` // with RefusedAddress
 	Left          time.Duration  `json:",omitempty"` // until the voter might agree
 	Configuration *Configuration `json:",omitempty"`
 }
@@ -100,11 +118,12 @@ type Waive struct {
 
 // Claim asks the leader for a group. It is repeated with the same ID until it is answered or too old.
 type Claim struct {
-	Group   string
-	ID      uint64 // unique in the sender's life
-	Kind    ClaimKind
-	Promise time.Duration
-	Reason  string
+	Group     string
+	ID        uint64 // unique in the sender's life
+	Kind      ClaimKind
+	Promise   time.Duration
+	Addresses []netip.Addr `json:",omitempty"` // that the lease is to cover
+	Reason    string
 }
 
 // ClaimReply answers a Claim: with Epoch it is granted; else Refused says why and Left when to try again.

@@ -70,6 +70,12 @@ type (
 		Holder Member // who has it, if somebody has
 		Left   time.Duration
 	}
+	// Contested says that an address which is to be added to a lease is somebody else's, in another group. It is asked for
+	// again with every renewal.
+	Contested struct {
+		Group string
+		Crossing
+	}
 	// NobodyTakes says that the leader found nobody for a group that this member wants to give away.
 	NobodyTakes struct {
 		Group string
@@ -85,6 +91,7 @@ func (Lost) action()         {}
 func (YieldTo) action()      {}
 func (Invited) action()      {}
 func (ClaimRefused) action() {}
+func (Contested) action()    {}
 func (NobodyTakes) action()  {}
 
 // Node is one member's part in the lease protocol. One goroutine calls it.
@@ -134,12 +141,14 @@ const (
 
 // NewNode starts a member's part at now, in a new life. log is read during every call.
 func NewNode(now clock.Time, cfg Config, log Log) *Node {
-	return &Node{
-		cfg: cfg, log: log, voter: newVoter(now, cfg.Ceiling, cfg.Broken),
+	n := &Node{
+		cfg: cfg, log: log,
 		peers: map[Member]*peer{}, owned: map[string]*ownership{}, releases: map[string]*pendingRelease{}, yields: map[string]yieldRequest{},
 		standings:   map[Member]Stands{},
 		coordinator: newCoordinator(),
 	}
+	n.voter = newVoter(now, cfg.Ceiling, n.proof, cfg.Broken)
+	return n
 }
 
 func (n *Node) holdSpan() time.Duration    { return holdSpan(n.cfg.Duration) }
@@ -261,7 +270,7 @@ func (n *Node) onRenew(now clock.Time, from Member, m Message) {
 		reply.Refused = RefusedStale
 	default:
 		for _, g := range r.Groups {
-			answer := n.voter.renew(now, from, m.FromLife, g, r.Promise, n.proof(g.Group))
+			answer := n.voter.renew(now, from, m.FromLife, g, r.Promise)
 			if answer.Refused == "" && from != n.cfg.Self && !n.cfg.Broken.KeepOwnWhenSuperseded {
 				if o := n.owned[g.Group]; o != nil && o.holds() && o.epoch < g.Epoch { // H4
 					n.lose(o, "another member has been granted a newer epoch")
@@ -285,7 +294,7 @@ func (n *Node) onClear(now clock.Time, from Member, m Message) {
 		reply = ClearReply{Group: c.Group, Round: c.Round, Refused: RefusedCeiling, Left: n.resendEvery()}
 		n.do(RaiseCeiling{Promise: c.Promise})
 	default:
-		reply = n.voter.clear(now, c, n.proof(c.Group))
+		reply = n.voter.clear(now, c)
 	}
 	n.send(from, Message{ToLife: m.FromLife, ClearReply: &reply})
 }

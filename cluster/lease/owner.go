@@ -2,6 +2,8 @@ package lease
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hactl/had/internal/clock"
@@ -18,6 +20,12 @@ type ownership struct {
 	resign   *resignation
 	lost     Epoch // a lease that is gone while the caller has not yet said that it is invisible under it
 	given    Epoch // the newest that this life has released: neither it nor an older one is ever held again (H7)
+
+	// What the lease covers, or the next one is to cover (A1); and what is to be added. To add is to claim, to be cleared and
+	// to gain a first lease anew: one round clears it, at clearedAt, and one that was sent later gains it.
+	addresses, adding []netip.Addr
+	clearedRound      clock.Time // when the round that cleared adding was sent; zero: none has
+	clearedAt         clock.Time
 
 	// The wish. claimID is zero while none is on its way.
 	wanted  bool
@@ -82,9 +90,17 @@ type yieldRequest struct {
 type round struct {
 	number uint64
 	sentAt clock.Time
-	epochs map[string]Epoch
-	acks   map[string]map[Member]bool
+	groups map[string]*groupRound
 }
+
+// groupRound is one group in a round.
+type groupRound struct {
+	epoch  Epoch
+	adding []netip.Addr
+	acks   map[Member]ack
+}
+
+type ack struct{ withheld bool } // what was to be added is not promised
 
 func (n *Node) ownership(group string) *ownership {
 	o := n.owned[group]
@@ -103,6 +119,45 @@ func (n *Node) holdsAny() bool {
 	}
 	return false
 }
+
+// Cover says which addresses a lease of the group is to cover; the Node keeps the slice. Those that a running lease does not
+// cover yet are added to it once a majority of voters agrees (Covers); those that it covers and are not among them are gone
+// from this machine before the call.
+func (n *Node) Cover(now clock.Time, group string, addresses []netip.Addr) []Action {
+	n.expire(now)
+	o := n.ownership(group)
+	whole := o.whole()
+	o.adding, o.clearedRound = nil, 0
+	if o.epoch == 0 {
+		if o.addresses = addresses; o.claimID != 0 && !slices.Equal(whole, addresses) {
+			o.claimID, o.sendAt = 0, now // what is cleared is what is leased
+			n.claimDue(now, o)
+		}
+		return n.take(now)
+	}
+	var kept []netip.Addr
+	for _, a := range addresses {
+		if slices.Contains(o.addresses, a) {
+			kept = append(kept, a)
+		} else {
+			o.adding = append(o.adding, a)
+		}
+	}
+	o.addresses = kept
+	if len(o.adding) > 0 {
+		n.hurryRound(now)
+	}
+	return n.take(now)
+}
+
+// Covers tells whether a lease of the group covers all the addresses that Cover wants.
+func (n *Node) Covers(group string) bool {
+	o := n.owned[group]
+	return o == nil || len(o.adding) == 0
+}
+
+// whole is what the next lease of the group is to cover.
+func (o *ownership) whole() []netip.Addr { return slices.Concat(o.addresses, o.adding) }
 
 // Claim says that this director should own the group, and goes on asking until it is granted or Unclaim is called.
 // Calling it again changes kind and reason.
@@ -143,9 +198,10 @@ func (n *Node) claimDue(now clock.Time, o *ownership) {
 	if o.claimID == 0 || now >= o.claimAt.Add(n.holdSpan()-n.renewEvery()) {
 		n.claimSerial++
 		o.claimID, o.claimAt = n.claimSerial, now
+		o.addresses, o.adding = o.whole(), nil
 	}
 	n.send(n.leader, Message{Claim: &Claim{
-		Group: o.group, ID: o.claimID, Kind: o.kind, Promise: n.promise(), Reason: o.reason,
+		Group: o.group, ID: o.claimID, Kind: o.kind, Promise: n.promise(), Addresses: o.addresses, Reason: o.reason,
 	}})
 }
 
@@ -258,16 +314,16 @@ func (n *Node) isReleased(group string, epoch Epoch) bool {
 func (n *Node) startRound(now clock.Time) {
 	n.round++
 	n.roundAt, n.nextRound = now, now.Add(n.renewEvery())
-	r := &round{number: n.round, sentAt: now, epochs: map[string]Epoch{}, acks: map[string]map[Member]bool{}}
+	r := &round{number: n.round, sentAt: now, groups: map[string]*groupRound{}}
 	renew := Renew{Round: n.round, Configuration: n.latest.Index, Promise: n.promise()}
 	for _, group := range sorted(n.owned) {
 		o := n.owned[group]
 		if o.epoch == 0 {
 			continue
 		}
-		r.epochs[group] = o.epoch
-		r.acks[group] = map[Member]bool{}
-		renew.Groups = append(renew.Groups, RenewGroup{Group: group, Epoch: o.epoch, First: o.starting()})
+		r.groups[group] = &groupRound{epoch: o.epoch, adding: o.adding, acks: map[Member]ack{}}
+		renew.Groups = append(renew.Groups, RenewGroup{Group: group, Epoch: o.epoch, First: o.starting(),
+			Addresses: o.addresses, Adding: o.adding})
 	}
 	if len(renew.Groups) == 0 {
 		return
@@ -336,15 +392,18 @@ func (n *Node) onRenewReply(now clock.Time, from Member, life Life, reply RenewR
 		return
 	}
 	for _, answer := range reply.Groups {
-		o := n.owned[answer.Group]
-		if o == nil || o.epoch == 0 || o.epoch != answer.Epoch || r.epochs[answer.Group] != answer.Epoch {
+		o, asked := n.owned[answer.Group], r.groups[answer.Group]
+		if o == nil || o.epoch == 0 || o.epoch != answer.Epoch || asked == nil || asked.epoch != answer.Epoch {
 			continue
+		}
+		if c := answer.Crossing; c != nil {
+			n.do(Contested{Group: o.group, Crossing: *c})
 		}
 		switch answer.Refused {
 		case "":
-			acks := r.acks[answer.Group]
-			acks[from] = true
-			if n.majority(func(m Member) bool { return acks[m] }) {
+			asked.acks[from] = ack{withheld: answer.Withheld}
+			n.widen(now, o, r.sentAt, asked)
+			if n.majority(func(m Member) bool { return o.promised(asked, m) }) {
 				sentAt := r.sentAt
 				if n.cfg.Broken.CountFromAnswer {
 					sentAt = now
@@ -358,6 +417,30 @@ func (n *Node) onRenewReply(now clock.Time, from Member, life Life, reply RenewR
 				n.giveUp(now, o, fmt.Sprintf("a voter follows epoch %d", answer.VoterEpoch))
 			}
 		}
+	}
+}
+
+// promised tells whether a voter has promised in a round all that the lease covers now.
+func (o *ownership) promised(r *groupRound, m Member) bool {
+	a, ok := r.acks[m]
+	return ok && (!a.withheld || !slices.ContainsFunc(r.adding, func(a netip.Addr) bool { return slices.Contains(o.addresses, a) }))
+}
+
+// widen lets the lease cover what is to be added. That is as much as a claim (V2, H8) and a first renewal (O4) of it: a
+// majority promises it in one round, and again in one that is sent after that.
+func (n *Node) widen(now clock.Time, o *ownership, sentAt clock.Time, r *groupRound) {
+	full := func(m Member) bool { a, ok := r.acks[m]; return ok && !a.withheld }
+	if len(o.adding) == 0 || !slices.Equal(o.adding, r.adding) || !n.majority(full) {
+		return
+	}
+	switch expired := now >= o.clearedRound.Add(n.holdSpan()); {
+	case o.clearedRound.IsZero() || expired:
+		if now < sentAt.Add(n.clearWindow()) {
+			o.clearedRound, o.clearedAt = sentAt, now
+			n.startRound(now)
+		}
+	case sentAt >= o.clearedAt && sentAt.Add(n.holdSpan()) >= o.deadline:
+		o.addresses, o.adding, o.clearedRound = o.whole(), nil, 0
 	}
 }
 

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -622,4 +623,140 @@ func FuzzReceive(f *testing.F) {
 		w.nodes["a/1"].Step(w.now, Received{From: "b/1", Message: m})
 		w.nodes["a/1"].Tick(w.now.Add(D / 4))
 	})
+}
+
+// two gives both directors a group of their own that has the same address, as files do that call one instance by two names.
+func two(w *world) {
+	for m, group := range map[Member]string{"a/1": "G", "b/1": "H"} {
+		w.run(m, w.nodes[m].Cover(w.now, group, []netip.Addr{shared}))
+	}
+}
+
+var shared = netip.MustParseAddr("10.0.0.1")
+
+func (w *world) has(m Member, group string) bool {
+	_, held := w.nodes[m].Held(w.now, group)
+	return held
+}
+
+// voiced returns why a claim of a group was not granted.
+func (w *world) voiced(m Member, group string) (reason string) {
+	for _, a := range w.seen[m] {
+		if r, ok := a.(ClaimRefused); ok && r.Group == group {
+			reason = r.Reason
+		}
+	}
+	return reason
+}
+
+func TestA1AnAddressIsNotLeasedInTwoGroups(t *testing.T) {
+	w := newWorld(t)
+	two(w)
+	w.claim("a/1", MasterDown)
+	w.mustHold("a/1", true)
+	w.run("b/1", w.nodes["b/1"].Claim(w.now, "H", MasterDown, "test"))
+	w.pass(3 * D)
+	want(t, "H is held by b", w.has("b/1", "H"), false)
+	want(t, "why", w.voiced("b/1", "H"), "a has 10.0.0.1 in its group G")
+	w.mustHold("a/1", true)
+
+	w.run("a/1", w.nodes["a/1"].Release(w.now, "G", 1, "test"))
+	w.pass(D / 2)
+	want(t, "H is held by b", w.has("b/1", "H"), true)
+}
+
+func TestA1AVoterThatHasClearedAnAddressRenewsItForNobodyElse(t *testing.T) {
+	w := newWorld(t)
+	with := func(m *Message) {
+		if m.Clear != nil {
+			m.Clear.Group, m.Clear.Addresses = "H", []netip.Addr{shared}
+		} else {
+			m.Renew.Groups[0].Addresses = []netip.Addr{shared}
+		}
+	}
+	want(t, "clearance", w.clear("b/1", "w/1", 1, with), "")
+	want(t, "renewal", w.renew("a/1", "w/1", 5, with), RefusedAddress)
+	want(t, "renewal by the one who was cleared", w.renew("b/1", "w/1", 5, with), "")
+	w.now = w.now.Add(promiseSpan(D, 0))
+	want(t, "renewal once the promise is over", w.renew("a/1", "w/1", 6, with), "")
+	want(t, "another clearance", w.clear("b/1", "w/1", 2, with), RefusedAddress)
+}
+
+func TestA1AnAddressStaysPromisedThoughTheOwnerNamesItNoMore(t *testing.T) {
+	w := newWorld(t)
+	with := func(m *Message) { m.Renew.Groups[0].Addresses = []netip.Addr{shared} }
+	inH := func(m *Message) { m.Clear.Group, m.Clear.Addresses = "H", []netip.Addr{shared} }
+	want(t, "renewal", w.renew("a/1", "w/1", 1, with), "")
+	w.now = w.now.Add(D / 2)
+	want(t, "renewal without the address", w.renew("a/1", "w/1", 1), "")
+	want(t, "clearance", w.clear("b/1", "w/1", 1, inH), RefusedAddress)
+	w.now = w.now.Add(promiseSpan(D, 0) - D/2)
+	want(t, "clearance once the promise is over", w.clear("b/1", "w/1", 1, inH), "")
+}
+
+func TestA1AnAddressIsAddedToALeaseOnceAMajorityHasPromisedItTwice(t *testing.T) {
+	w := newWorld(t)
+	w.claim("a/1", MasterDown)
+	w.mustHold("a/1", true)
+	rounds := map[uint64]int{}
+	w.lost = func(_, _ Member, m Message) bool {
+		if m.Renew != nil && len(m.Renew.Groups[0].Adding) > 0 {
+			rounds[m.Renew.Round]++
+		}
+		return false
+	}
+	w.run("a/1", w.nodes["a/1"].Cover(w.now, "G", []netip.Addr{shared}))
+	want(t, "covered before anybody was asked", w.nodes["a/1"].Covers("G"), false)
+	w.pass(D / 4)
+	want(t, "covered", w.nodes["a/1"].Covers("G"), true)
+	want(t, "rounds", len(rounds), 2)
+}
+
+func TestA1AnAddressThatSomebodyElseHasIsNotAdded(t *testing.T) {
+	w := newWorld(t)
+	w.run("b/1", w.nodes["b/1"].Cover(w.now, "H", []netip.Addr{shared}))
+	w.run("b/1", w.nodes["b/1"].Claim(w.now, "H", MasterDown, "test"))
+	w.claim("a/1", MasterDown)
+	w.run("a/1", w.nodes["a/1"].Cover(w.now, "G", []netip.Addr{shared}))
+	w.pass(4 * D)
+	want(t, "covered", w.nodes["a/1"].Covers("G"), false)
+	w.mustHold("a/1", true)
+	told := Contested{}
+	for _, a := range w.seen["a/1"] {
+		if c, ok := a.(Contested); ok {
+			told = c
+		}
+	}
+	want(t, "told", told.String(), "b has 10.0.0.1 in its group H")
+
+	w.run("b/1", w.nodes["b/1"].Cover(w.now, "H", nil)) // its file has lost it
+	w.pass(2 * D)
+	want(t, "covered", w.nodes["a/1"].Covers("G"), true)
+	w.mustHold("a/1", true)
+	want(t, "H is held by b", w.has("b/1", "H"), true)
+}
+
+func TestA1AVoterThatHasJustStartedAddsNothing(t *testing.T) {
+	w := newWorld(t)
+	w.boot("w/1", 9, promiseSpan(D, 0))
+	var answer RenewAnswer
+	rounds++
+	answer = w.send("a/1", "w/1", Message{FromLife: 77, ToLife: 9, Renew: &Renew{Round: rounds, Configuration: 1, Promise: promiseSpan(D, 0),
+		Groups: []RenewGroup{{Group: "G", Epoch: 1, Adding: []netip.Addr{shared}}}}}).RenewReply.Groups[0]
+	want(t, "refused", answer.Refused, "")
+	want(t, "withheld", answer.Withheld, true)
+}
+
+func TestA1AClaimIsMadeAnewForOtherAddresses(t *testing.T) {
+	w := newWorld(t)
+	w.holdLog = true
+	w.claim("a/1", MasterDown)
+	w.run("a/1", w.nodes["a/1"].Cover(w.now, "G", []netip.Addr{shared}))
+	w.commitHeld() // the grant for what was cleared before
+	want(t, "released", w.log.Released("G"), 1)
+	w.pass(D / 2)
+	w.mustHold("a/1", true)
+	want(t, "clearance of the address for somebody else", w.clear("b/1", "w/1", 9, func(m *Message) {
+		m.Clear.Group, m.Clear.Addresses = "H", []netip.Addr{shared}
+	}), RefusedAddress)
 }

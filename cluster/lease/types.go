@@ -85,6 +85,7 @@ const (
 	RefusedHolder        Refusal = "holder"        // H2
 	RefusedAbstaining    Refusal = "abstaining"    // V3
 	RefusedPromised      Refusal = "promised"      // V2, H3: somebody else's promise runs
+	RefusedAddress       Refusal = "address"       // A1: somebody else has one of the addresses in another group
 	RefusedReleased      Refusal = "released"      // the holder itself has released this epoch
 	RefusedConfiguration Refusal = "configuration" // C3
 	RefusedCeiling       Refusal = "ceiling"       // the promise is longer than any the voter has noted on disk
@@ -140,5 +141,6 @@ type Broken struct {
 	TakeReleaseBack       bool // H7
 	LateClearances        bool // H8
 	ForgetClearance       bool // C1
+	AnyAddress            bool // A1
 	AnyConfiguration      bool // C3
 }

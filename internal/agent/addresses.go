@@ -76,7 +76,14 @@ func (h *holding) kernelAddress(a conf.Address) (address.Address, address.Second
 	return k, preferred, nil
 }
 
-// take adds or refreshes all addresses. A zero until is no limit. Those that can be had are there even if an error says
+// own lists the addresses that may be there: all but the fresh ones.
+func (h *holding) own() []conf.Address {
+	return slices.DeleteFunc(held(h.instance), func(a conf.Address) bool {
+		return slices.ContainsFunc(h.fresh, func(b conf.Address) bool { return conf.Same(a, b) })
+	})
+}
+
+// take adds or refreshes all addresses but the fresh ones. A zero until is no limit. Those that can be had are there even if an error says
 // that others cannot.
 func (h *holding) take(now, until clock.Time) error {
 	valid := address.Forever
@@ -91,8 +98,8 @@ func (h *holding) take(now, until clock.Time) error {
 		valid = address.Seconds(left / time.Second)
 		h.validTill = now.Add(time.Duration(valid) * time.Second)
 	}
-	h.taken, h.limited, h.fresh = true, !until.IsZero(), nil
-	return h.put(held(h.instance), valid)
+	h.taken, h.limited = true, !until.IsZero()
+	return h.put(h.own(), valid)
 }
 
 // put adds or refreshes addresses.
@@ -172,7 +179,7 @@ func (h *holding) extend(now, until clock.Time) error {
 
 // drop removes all addresses, in the order of the file, whether they are known to be there or not.
 func (h *holding) drop() error {
-	h.taken = false
+	h.taken, h.fresh = false, nil
 	var errs []error
 	for _, a := range held(h.instance) {
 		k, _, err := h.kernelAddress(a)

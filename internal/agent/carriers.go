@@ -156,8 +156,8 @@ func named(carriers []*carrier, name string) *carrier {
 
 // announced lists the addresses of an instance that an announcement is of: all, or with extra those on other interfaces than
 // its own (garp_extra_if).
-func (a *Agent) announced(in *conf.Instance, extra bool) []conf.Address {
-	addresses := held(in)
+func (a *Agent) announced(i *instance, extra bool) []conf.Address {
+	in, addresses := i.conf, i.holding.own()
 	if !extra {
 		return addresses
 	}

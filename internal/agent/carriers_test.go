@@ -92,7 +92,7 @@ func TestExtraAnnouncementsAreOfAddressesElsewhere(t *testing.T) {
 		placed := a.cfg.Instances[0]
 		placed.GARPExtraInterfaces.All = test.all
 		got := ""
-		for _, addr := range a.announced(&placed, test.extra) {
+		for _, addr := range a.announced(&instance{conf: &placed, holding: &holding{instance: &placed}}, test.extra) {
 			got += addr.Interface + " "
 		}
 		if got != want {

@@ -27,6 +27,7 @@ func groupsOf(c *conf.Config) []director.Group {
 			vc := virtualRouter(byName[name])
 			vc.InitialActive = vc.InitialActive && allOwners // else the whole group begins as Backup, as in keepalived
 			g.Instances = append(g.Instances, vc)
+			g.Addresses = append(g.Addresses, covered(byName[name])...)
 		}
 		if len(g.Instances) > 0 {
 			groups = append(groups, g)
@@ -34,7 +35,7 @@ func groupsOf(c *conf.Config) []director.Group {
 	}
 	for i := range c.Instances {
 		if in := &c.Instances[i]; in.SyncGroup == "" {
-			groups = append(groups, director.Group{Name: in.Name, Instances: []vrrp.Config{virtualRouter(in)}})
+			groups = append(groups, director.Group{Name: in.Name, Instances: []vrrp.Config{virtualRouter(in)}, Addresses: covered(in)})
 		}
 	}
 	return groups
@@ -81,9 +82,7 @@ func guardSpec(c *conf.Config, groups []director.Group, carriers []*carrier) fen
 		guarded := fencing.GuardedGroup{Name: g.Name}
 		for _, vc := range g.Instances {
 			in := byName[vc.Name]
-			for _, a := range held(in) {
-				guarded.Addresses = append(guarded.Addresses, zoned(a))
-			}
+			guarded.Addresses = append(guarded.Addresses, covered(in)...)
 			if in.Interface != "" {
 				guarded.Routers = append(guarded.Routers, fencing.VirtualRouter{
 					Interface: in.Interface, VRID: in.VRID, Family: fencing.Family(in.Family)})
@@ -102,6 +101,15 @@ func guardSpec(c *conf.Config, groups []director.Group, carriers []*carrier) fen
 // held lists what an Active instance has: the announced addresses and the excluded ones.
 func held(in *conf.Instance) []conf.Address {
 	return append(append([]conf.Address{}, in.Addresses...), in.Excluded...)
+}
+
+// covered lists what a lease of an instance's group covers for it.
+func covered(in *conf.Instance) []netip.Addr {
+	var addresses []netip.Addr
+	for _, a := range held(in) {
+		addresses = append(addresses, zoned(a))
+	}
+	return addresses
 }
 
 // zoned is an address with its link, where it means something on that link only.

@@ -165,7 +165,7 @@ func (a *Agent) sendAdvert(act director.SendAdvert) {
 // announce queues announcements of an instance's addresses. Each frame looks at the deadline again.
 func (a *Agent) announce(act director.Announce) {
 	i := a.instances[act.Instance]
-	a.announceAddresses(i, a.announced(i.conf, act.Extra), act.Repeat, act.NotAfter)
+	a.announceAddresses(i, a.announced(i, act.Extra), act.Repeat, act.NotAfter)
 }
 
 func (a *Agent) announceAddresses(i *instance, addresses []conf.Address, repeat int, notAfter clock.Time) {

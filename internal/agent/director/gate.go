@@ -30,6 +30,8 @@ func (m *Machine) apply(now clock.Time, actions []lease.Action) {
 			m.invited(now, a)
 		case lease.ClaimRefused:
 			m.refused(now, a)
+		case lease.Contested:
+			m.contested(now, a)
 		case lease.NobodyTakes:
 			m.nobodyTakes(now, a)
 		}
@@ -172,6 +174,13 @@ func (m *Machine) refused(now clock.Time, a lease.ClaimRefused) {
 		if g.told.news(now, a.Reason) {
 			m.note(g, Info, "claim", "not granted: "+a.Reason)
 		}
+	}
+}
+
+// contested: an address that a reload has brought is not added as long as somebody else has it.
+func (m *Machine) contested(now clock.Time, a lease.Contested) {
+	if g := m.byName[a.Group]; g != nil && g.told.news(now, a.Crossing.String()) {
+		m.note(g, Warn, "address", fmt.Sprintf("%s is not added yet: %s", a.Address, a.Crossing))
 	}
 }
 

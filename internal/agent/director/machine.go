@@ -3,6 +3,7 @@ package director
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -22,12 +23,15 @@ type Config struct {
 // Broken switches single rules off, so that tests can show that each of them is needed. Production leaves it zero.
 type Broken struct {
 	ReleaseBeforeInvisible bool // H7 the wrong way round: an epoch is released while its addresses may still answer
+	AddBeforeCovered       bool // A1: what a reload brings becomes visible before the lease covers it
 }
 
-// Group is one ownership group: the instances of a vrrp_sync_group, or one instance outside any.
+// Group is one ownership group: the instances of a vrrp_sync_group, or one instance outside any. Addresses are what its
+// lease covers; a link-local one has its interface as its zone.
 type Group struct {
 	Name      string
 	Instances []vrrp.Config
+	Addresses []netip.Addr
 }
 
 // competitorPause is the least time between two defences of an address against the same kind of claim: two machines
@@ -153,6 +157,9 @@ func New(now clock.Time, cfg Config, log lease.Log) *Machine {
 		m.groups = append(m.groups, g)
 		m.names = append(m.names, g.name)
 		m.byName[gc.Name] = g
+		if m.gated() {
+			m.node.Cover(now, gc.Name, gc.Addresses) // nothing follows: it holds no lease yet
+		}
 	}
 	return m
 }

@@ -102,6 +102,11 @@ func (m *Machine) reload(now clock.Time, e Reload) {
 		}
 		m.vrrp(now, i, vrrp.Start{})
 	}
+	if m.gated() {
+		for _, gc := range e.Groups {
+			m.apply(now, m.node.Cover(now, gc.Name, gc.Addresses))
+		}
+	}
 	m.releaseEarlierLives(now)
 	if e.Guard && m.gated() {
 		m.do(m.restore())
@@ -138,9 +143,10 @@ func (m *Machine) holdTogether(now clock.Time) {
 	}
 }
 
-// complete makes visible what a reload has brought to a group that is visible. With a lease the guard covers it by now.
+// complete makes visible what a reload has brought to a group that is visible. With a lease the guard covers it by now, and
+// the lease itself must.
 func (m *Machine) complete(now clock.Time, g *group) {
-	if !g.reloaded || m.gated() && g.phase != held {
+	if !g.reloaded || m.gated() && (g.phase != held || !m.node.Covers(g.name) && !m.cfg.Broken.AddBeforeCovered) {
 		return
 	}
 	g.reloaded = false

@@ -15,9 +15,11 @@ var flagSlow = flag.Bool("sim.slow", false, "catch the canaries that take longer
 // times what it takes.
 type canary struct {
 	name     string
-	slow     bool    // it takes longer than a second to catch it
-	walks    uint64  // of the lease protocol alone, within which it is noticed; zero: whole clusters are simulated
-	hours    float64 // of simulated clusters within which it is noticed
+	slow     bool     // it takes longer than a second to catch it
+	walks    uint64   // of the lease protocol alone, within which it is noticed; zero: whole clusters are simulated
+	others   []string // groups of such a walk, beside G
+	profile  string   // of the faults; empty: drawn
+	hours    float64  // of simulated clusters within which it is noticed
 	lease    lease.Broken
 	director director.Broken
 	broken   Broken
@@ -34,6 +36,8 @@ var canaries = []canary{
 	{name: "WallClock", slow: true, hours: 25, broken: Broken{WallClock: true}},
 	{name: "ForgetCeiling", slow: true, hours: 12, broken: Broken{ForgetCeiling: true}},
 
+	{name: "A1: AnyAddress, clusters", profile: Files, hours: 1, lease: lease.Broken{AnyAddress: true}},
+	{name: "A1: AddBeforeCovered", profile: Files, hours: 1, director: director.Broken{AddBeforeCovered: true}},
 	{name: "H7: ReleaseBeforeInvisible", hours: 0.1, director: director.Broken{ReleaseBeforeInvisible: true}},
 
 	{name: "ShortPromise", walks: 100, lease: lease.Broken{ShortPromise: true}},
@@ -52,6 +56,7 @@ var canaries = []canary{
 	{name: "H7: TakeReleaseBack", slow: true, walks: 3500, lease: lease.Broken{TakeReleaseBack: true}},
 	{name: "H8, O4: LateClearances, IgnoreClaimDeadline", slow: true, walks: 500,
 		lease: open(lease.Broken{LateClearances: true, IgnoreClaimDeadline: true})},
+	{name: "A1: AnyAddress", walks: 20, others: []string{"H"}, lease: lease.Broken{AnyAddress: true}},
 	{name: "C1: ForgetClearance", walks: 20, lease: open(lease.Broken{ForgetClearance: true})},
 }
 
@@ -64,7 +69,7 @@ func open(b lease.Broken) lease.Broken {
 // walk looks at the lease protocol alone.
 func (c canary) walk(t *testing.T) {
 	for seed := uint64(1); seed <= c.walks; seed++ {
-		d := newDuel(seed, c.lease)
+		d := newDuel(seed, c.lease, append([]string{"G"}, c.others...)...)
 		if d.run(); d.err != "" {
 			t.Logf("walk %d of %d: %s", seed, c.walks, d.err)
 			return
@@ -77,7 +82,7 @@ func (c canary) walk(t *testing.T) {
 func (c canary) simulate(t *testing.T) {
 	var total Stats
 	for seed := *flagFirst; total.Simulated.Hours() < c.hours; seed++ {
-		o := Run(Config{Seed: seed, Span: span, Lease: c.lease, Director: c.director, Broken: c.broken})
+		o := Run(Config{Seed: seed, Span: span, Profile: c.profile, Lease: c.lease, Director: c.director, Broken: c.broken})
 		total.Add(o.Stats)
 		if v := o.Violation; v != nil && v.Invariant[0] == 'S' { // being without an owner would be no proof
 			t.Logf("seed %d, after %.2f of %v hours: %s, %s", seed, total.Simulated.Hours(), c.hours, o.Shape, v)

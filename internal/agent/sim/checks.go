@@ -66,6 +66,7 @@ func (w *world) touched(m *machine, group string) {
 		return
 	}
 	w.stats.Checks++
+	w.touchedRoaming(m)
 	for _, other := range w.machines {
 		if other == m {
 			continue
@@ -97,6 +98,7 @@ func (w *world) touchedAll(m *machine) {
 
 // announced checks what a machine says on the wire: an advertisement, a gratuitous ARP.
 func (w *world) announced(m *machine, group string) {
+	w.touchedRoaming(m)
 	for _, other := range w.machines {
 		if epoch, visible := other.visible(group); visible && other != m {
 			w.violated("S1", "%s announces %s while %s answers under epoch %d", m.name, group, other.name, epoch)

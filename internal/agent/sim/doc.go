@@ -16,9 +16,9 @@
 // # What it would notice
 //
 // Canaries are rules that are switched off, each of which must lead to two owners within a bounded number of seeds. Rare
-// ones are caught by walks of the lease protocol alone, at the mercy of a scheduler that owes nobody anything. Three
-// rules have none: H1 and C3, and H8 while O4 stands. Other rules stop what they would let in, as far as random search can
-// tell; tables in cluster/lease and the argument in the design hold them.
+// ones are caught by walks of the lease protocol alone, at the mercy of a scheduler that owes nobody anything. Four rules
+// have none: H1 and C3, H8 while O4 stands, and that an address is added in two rounds and not in one (A1). Other rules stop
+// what they would let in, as far as random search can tell; tables in cluster/lease and the argument in the design hold them.
 //
 // # What is assumed
 //

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ type duel struct {
 	broken lease.Broken
 	now    instant
 	nodes  []*duellist
+	groups []string
 	flying []flight
 	open   []proposal
 	lives  uint64
@@ -48,10 +50,16 @@ type duellist struct {
 	state   *fsm.State
 	old     []byte // a state to fall back to
 	ceiling time.Duration
+	stakes  map[string]*stake
+	home    string // the group that has the roaming address in this node's file
+}
 
+// stake is what a node has of a group.
+type stake struct {
 	epoch    lease.Epoch // of the lease, while visible
 	until    clock.Time
 	visible  bool
+	roaming  bool          // with the address that may be in either group
 	releases []lease.Epoch // given up, but not yet said
 }
 
@@ -67,14 +75,14 @@ type proposal struct {
 	command fsm.Command
 }
 
-const (
-	duelGroup = "G"
-	duelLease = time.Second
-)
+const duelLease = time.Second
 
-func newDuel(seed uint64, broken lease.Broken) *duel {
+var roaming = netip.AddrFrom4([4]byte{10, 77, 0, 200})
+
+// newDuel begins a walk about one group, or about several of which each node's file gives one the roaming address.
+func newDuel(seed uint64, broken lease.Broken, groups ...string) *duel {
 	voters := 2 + int(seed%4)
-	d := &duel{random: newRandom(seed, 11), broken: broken}
+	d := &duel{random: newRandom(seed, 11), broken: broken, groups: groups}
 	d.deaths, d.falls = pick(&d.random, 0, 100, 500, 2000), pick(&d.random, 0, 0, 200)
 	d.pace = 1
 	d.losses, d.cuts = pick(&d.random, 0, 5_000, 50_000), pick(&d.random, 0, 500, 2_000)
@@ -82,7 +90,11 @@ func newDuel(seed uint64, broken lease.Broken) *duel {
 		d.cut = append(d.cut, make([]instant, voters))
 	}
 	for i := range voters {
-		n := &duellist{member: memberID(fmt.Sprintf("n%d", i), i), state: fsm.New(), ceiling: duelLease * 101 / 100}
+		n := &duellist{member: memberID(fmt.Sprintf("n%d", i), i), state: fsm.New(), ceiling: duelLease * 101 / 100,
+			home: d.group(), stakes: map[string]*stake{}}
+		for _, group := range groups {
+			n.stakes[group] = &stake{}
+		}
 		n.clocks.lease = clock.Time(d.random.span(time.Second, time.Hour))
 		n.clocks.rate = pick(&d.random, 0, sharpest, -sharpest)
 		d.nodes = append(d.nodes, n)
@@ -91,6 +103,22 @@ func newDuel(seed uint64, broken lease.Broken) *duel {
 		d.start(i)
 	}
 	return d
+}
+
+// group draws one.
+func (d *duel) group() string {
+	if len(d.groups) == 1 {
+		return d.groups[0]
+	}
+	return pick(&d.random, d.groups...)
+}
+
+// own lists the addresses of a group in a node's file. One group alone needs none.
+func (d *duel) own(n *duellist, group string) []netip.Addr {
+	if len(d.groups) > 1 && n.home == group {
+		return []netip.Addr{roaming}
+	}
+	return nil
 }
 
 func (d *duel) say(format string, args ...any) {
@@ -108,7 +136,10 @@ func (d *duel) read(n *duellist) clock.Time {
 func (d *duel) start(i int) {
 	n := d.nodes[i]
 	d.lives++
-	n.life, n.visible, n.releases = lease.Life(d.lives), false, nil
+	n.life = lease.Life(d.lives)
+	for _, s := range n.stakes {
+		*s = stake{}
+	}
 	d.say("%s starts life %d", n.member, n.life)
 	n.node = lease.NewNode(d.read(n), lease.Config{Self: n.member, Life: n.life, Duration: duelLease, Ceiling: n.ceiling,
 		Broken: d.broken}, n)
@@ -117,7 +148,30 @@ func (d *duel) start(i int) {
 		voters.Voters = append(voters.Voters, each.member)
 	}
 	d.do(i, n.node.Step(d.read(n), lease.Configured{Committed: voters, Latest: voters}))
-	d.do(i, n.node.ReleaseEarlierLives(d.read(n), []string{duelGroup}))
+	for _, group := range d.groups {
+		n.stakes[group] = &stake{}
+		n.node.Cover(d.read(n), group, d.own(n, group))
+	}
+	d.do(i, n.node.ReleaseEarlierLives(d.read(n), d.groups))
+}
+
+// reload gives the roaming address another group, or takes it from all. Where it was, it is gone before anything else.
+func (d *duel) reload(i int) {
+	n := d.nodes[i]
+	if n.home = d.group(); d.random.chance(200_000) {
+		n.home = ""
+	}
+	d.say("%s: the roaming address is in %q", n.member, n.home)
+	for _, group := range d.groups {
+		if group != n.home {
+			n.stakes[group].roaming = false
+		}
+	}
+	var actions []lease.Action
+	for _, group := range d.groups {
+		actions = append(actions, n.node.Cover(d.read(n), group, d.own(n, group))...)
+	}
+	d.do(i, actions)
 }
 
 // The log of a node is its own state, whatever that is.
@@ -132,11 +186,37 @@ func (n *duellist) ReleasedBy(group string) (fsm.Member, uint64, uint64) {
 }
 
 // leased tells whether a node may be visible: its lease runs on its own clock, whether it is up or not.
-func (d *duel) leased(n *duellist) bool { return n.visible && d.read(n) < n.until }
+func (d *duel) leased(n *duellist, group string) bool {
+	s := n.stakes[group]
+	return s.visible && d.read(n) < s.until
+}
+
+// roams looks who answers for the roaming address.
+func (d *duel) roams() {
+	var who *duellist
+	for _, n := range d.nodes {
+		for _, group := range d.groups {
+			s := n.stakes[group]
+			if n.node != nil {
+				s.roaming = s.visible && n.home == group && (s.roaming || n.node.Covers(group))
+			}
+			if !s.roaming || !d.leased(n, group) {
+				continue
+			}
+			if who != nil && who != n && d.err == "" {
+				d.err = fmt.Sprintf("%s and %s both have the roaming address, %s in %s", who.member, n.member, n.member, group)
+			}
+			who = n
+		}
+	}
+}
 
 // do carries out what a node has decided, except what the scheduler keeps for later.
 func (d *duel) do(i int, actions []lease.Action) {
 	n := d.nodes[i]
+	if len(d.groups) > 1 {
+		defer d.roams()
+	}
 	for _, a := range actions {
 		switch a := a.(type) {
 		case lease.Send:
@@ -151,37 +231,41 @@ func (d *duel) do(i int, actions []lease.Action) {
 			n.ceiling = max(n.ceiling, a.Promise)
 			d.do(i, n.node.Step(d.read(n), lease.CeilingRaised(a)))
 		case lease.Extended:
-			d.say("%s: lease of epoch %d until %+v, first %v", n.member, a.Epoch, a.Until.Sub(d.read(n)), a.First)
+			d.say("%s: lease of epoch %d of %s until %+v, first %v", n.member, a.Epoch, a.Group, a.Until.Sub(d.read(n)), a.First)
+			s := n.stakes[a.Group]
 			if a.First {
 				d.grants++
-				n.visible, n.epoch, n.until = true, a.Epoch, 0
+				s.visible, s.epoch, s.until = true, a.Epoch, 0
 				for _, other := range d.nodes {
-					if other != n && d.leased(other) && d.err == "" {
+					if other != n && d.leased(other, a.Group) && d.err == "" {
 						d.err = fmt.Sprintf("%s has a lease of epoch %d while that of %s runs, epoch %d", n.member, a.Epoch,
-							other.member, other.epoch)
+							other.member, other.stakes[a.Group].epoch)
 					}
 				}
 			}
-			if n.visible && n.epoch == a.Epoch {
-				if !a.First && !d.leased(n) && n.until != 0 && d.err == "" {
+			if s.visible && s.epoch == a.Epoch {
+				if !a.First && !d.leased(n, a.Group) && s.until != 0 && d.err == "" {
 					d.err = fmt.Sprintf("%s's lease of epoch %d comes back after it has lapsed", n.member, a.Epoch)
 				}
-				n.until = a.Until
+				s.until = a.Until
 			}
 		case lease.Lost:
-			d.say("%s: lost epoch %d: %s", n.member, a.Epoch, a.Reason)
-			n.visible = false
-			n.releases = append(n.releases, a.Epoch)
+			d.say("%s: lost epoch %d of %s: %s", n.member, a.Epoch, a.Group, a.Reason)
+			n.stakes[a.Group].end(a.Epoch)
 		case lease.YieldTo:
-			if n.visible && n.epoch == a.Epoch {
-				d.say("%s: yields epoch %d", n.member, a.Epoch)
-				n.visible = false
-				n.releases = append(n.releases, a.Epoch)
+			if s := n.stakes[a.Group]; s.visible && s.epoch == a.Epoch {
+				d.say("%s: yields epoch %d of %s", n.member, a.Epoch, a.Group)
+				s.end(a.Epoch)
 			}
 		case lease.Invited:
-			d.do(i, n.node.Claim(d.read(n), duelGroup, a.Kind, "invited"))
+			d.do(i, n.node.Claim(d.read(n), a.Group, a.Kind, "invited"))
 		}
 	}
+}
+
+func (s *stake) end(epoch lease.Epoch) {
+	s.visible, s.roaming = false, false
+	s.releases = append(s.releases, epoch)
 }
 
 // apply puts a command into a node's log.
@@ -204,9 +288,14 @@ var errDuel = errors.New("unknown")
 func (d *duel) step() {
 	r := &d.random
 	i := r.below(len(d.nodes))
-	n := d.nodes[i]
+	n, group := d.nodes[i], d.group()
+	s := n.stakes[group]
 	if n.node == nil && r.chance(20_000) { // it comes back, and removes what the last one has left
 		d.start(i)
+		return
+	}
+	if len(d.groups) > 1 && n.node != nil && r.chance(3_000) {
+		d.reload(i)
 		return
 	}
 	switch p := r.below(1000); {
@@ -247,8 +336,8 @@ func (d *duel) step() {
 		d.pace = pick(r, 1, 1, 50)
 		d.now = d.now.add(r.span(0, duelLease))
 	case p < 732: // just until a lease ends, or a promise of it
-		if d.leased(n) {
-			if end := n.clocks.when(n.until).add(r.span(-duelLease/50, duelLease/50)); end > d.now {
+		if d.leased(n, group) {
+			if end := n.clocks.when(s.until).add(r.span(-duelLease/50, duelLease/50)); end > d.now {
 				d.now, d.pace = end, pick(r, 1, 50)
 			}
 		}
@@ -257,13 +346,13 @@ func (d *duel) step() {
 			d.do(i, n.node.Tick(d.read(n)))
 		}
 	case p < 900: // somebody would like to be the owner
-		if n.node != nil && !n.visible {
-			d.say("%s claims", n.member)
-			d.do(i, n.node.Claim(d.read(n), duelGroup, pick(r, lease.MasterDown, lease.MasterDown, lease.Preempt, lease.Move), "walk"))
+		if n.node != nil && !s.visible {
+			d.say("%s claims %s", n.member, group)
+			d.do(i, n.node.Claim(d.read(n), group, pick(r, lease.MasterDown, lease.MasterDown, lease.Preempt, lease.Move), "walk"))
 		}
 	case p < 905:
 		if n.node != nil {
-			d.do(i, n.node.Unclaim(d.read(n), duelGroup))
+			d.do(i, n.node.Unclaim(d.read(n), group))
 		}
 	case p < 915: // somebody else leads, or one more
 		leader := d.nodes[r.below(len(d.nodes))]
@@ -300,15 +389,15 @@ func (d *duel) step() {
 			}
 		}
 	case p < 985: // what is invisible is released
-		if n.node != nil && len(n.releases) > 0 {
-			epoch := n.releases[0]
-			n.releases = n.releases[1:]
-			d.say("%s releases epoch %d", n.member, epoch)
-			d.do(i, n.node.Release(d.read(n), duelGroup, epoch, "walk"))
+		if n.node != nil && len(s.releases) > 0 {
+			epoch := s.releases[0]
+			s.releases = s.releases[1:]
+			d.say("%s releases epoch %d of %s", n.member, epoch, group)
+			d.do(i, n.node.Release(d.read(n), group, epoch, "walk"))
 		}
 	default: // an owner is to hand over
-		if n.node != nil && n.visible && r.chance(200_000) {
-			d.do(i, n.node.Resign(d.read(n), duelGroup, "walk", false, duelLease/2))
+		if n.node != nil && s.visible && r.chance(200_000) {
+			d.do(i, n.node.Resign(d.read(n), group, "walk", false, duelLease/2))
 		}
 	}
 }
@@ -331,8 +420,13 @@ func (d *duel) run() {
 }
 
 func TestDuels(t *testing.T) {
+	t.Run("one group", func(t *testing.T) { duels(t, "G") })
+	t.Run("an address in either of two groups", func(t *testing.T) { duels(t, "G", "H") })
+}
+
+func duels(t *testing.T, groups ...string) {
 	if *flagDuelSeed != 0 {
-		d := newDuel(*flagDuelSeed, lease.Broken{})
+		d := newDuel(*flagDuelSeed, lease.Broken{}, groups...)
 		d.traced = true
 		if d.run(); d.err != "" {
 			t.Error(d.err)
@@ -343,12 +437,12 @@ func TestDuels(t *testing.T) {
 	var passed time.Duration
 	grants := 0
 	for seed := uint64(1); seed <= *flagDuels; seed++ {
-		d := newDuel(seed, lease.Broken{})
+		d := newDuel(seed, lease.Broken{}, groups...)
 		d.run()
 		passed += time.Duration(d.now)
 		grants += d.grants
 		if d.err != "" {
-			again := newDuel(seed, lease.Broken{})
+			again := newDuel(seed, lease.Broken{}, groups...)
 			again.traced = true
 			again.run()
 			t.Fatalf("walk %d: %s\n%s", seed, d.err, again.story())

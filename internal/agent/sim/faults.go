@@ -51,6 +51,7 @@ const (
 	MoveGroup  Kind = "move"        // an operator moves a group to On
 	Maintain   Kind = "maintenance" // an operator marks On for For
 	Reload     Kind = "reload"      // the configuration of On loses a group, and has it again after For
+	Rehome     Kind = "rehome"      // the configuration of On gives an address to another group for For
 	Competitor Kind = "competitor"  // X07: a stranger claims an address
 	Claim      Kind = "claim"       // X03: On is made to believe that there is no owner
 )
@@ -64,7 +65,7 @@ var kinds = []struct {
 	{Lossy, 1}, {Doubling, 1}, {LinkDown, 2}, {KillProc, 6}, {StopProc, 6}, {StopArm, 3}, {KillSoon, 3}, {Terminate, 3},
 	{KillAll, 1}, {PowerCut, 2}, {PauseVM, 2}, {Suspend, 1}, {Rate, 1}, {Slew, 1}, {StepWall, 2}, {SlowDisk, 1},
 	{HungDisk, 2}, {LoseData, 1}, {FlushGuard, 1}, {FlushAddrs, 1}, {StrayAddr, 1}, {ArmsFail, 1}, {Script, 2},
-	{Priority, 2}, {MoveGroup, 3}, {Maintain, 1}, {Competitor, 1}, {Claim, 2}, {Reload, 2},
+	{Priority, 2}, {MoveGroup, 3}, {Maintain, 1}, {Competitor, 1}, {Claim, 2}, {Reload, 2}, {Rehome, 3},
 }
 
 // Fault is one thing that goes wrong. On and To are indices of machines, or roles.
@@ -143,6 +144,7 @@ const (
 	Guards   = "guards"   // stops and clocks
 	Leaving  = "leaving"  // owners that end
 	Members  = "members"  // machines that lose their data
+	Files    = "files"    // configurations that differ
 )
 
 func profileOf(name string, s shape) profile {
@@ -170,6 +172,11 @@ func profileOf(name string, s shape) profile {
 		return profile{
 			kinds: []Kind{Terminate, Terminate, Script, Maintain, MoveGroup, Priority, LinkDown, KillSoon, SlowLink, Cut, StopProc},
 			pause: []time.Duration{s.lease / 2, s.lease}, longest: all, roles: []int{Owner, Other, Leader}, late: 20_000,
+		}
+	case Files:
+		return profile{
+			kinds: []Kind{Rehome, Rehome, Rehome, MoveGroup, MoveGroup, Reload, KillProc, StopProc, Cut, BlockVRRP, SlowLink, Isolate},
+			pause: []time.Duration{s.lease / 2, 2 * s.lease}, longest: all, roles: []int{Owner, Other, Leader},
 		}
 	case Members:
 		return profile{
@@ -223,7 +230,7 @@ func newPlan(cfg Config, s shape, r *random) []Fault {
 			}
 		case Priority:
 			f.By = int64(1 + r.below(254))
-		case KillSoon, Reload:
+		case KillSoon, Reload, Rehome:
 			f.By = int64(r.below(12))
 		}
 		plan = append(plan, f)
@@ -412,6 +419,15 @@ func (w *world) inject(f Fault) {
 				}
 			})
 		}
+	case Rehome:
+		home := func(group int) {
+			m.home = group
+			if q := m.process; q != nil && q.director != nil {
+				q.reload(-1)
+			}
+		}
+		home(int(f.By) % len(w.shape.groups))
+		undo(func() { home(0) })
 	case Claim:
 		if p != nil && p.director != nil {
 			for _, g := range w.shape.groups {

@@ -13,6 +13,7 @@ type kernel struct {
 	installed bool                // the guard's rules are there; without them everything passes
 	held      map[string]*element // by group; an element that has expired is still here
 	addresses map[string]*address // by instance
+	roaming   map[string]bool     // by group: with the roaming address
 }
 
 // element is a group's opening of the guard: both conditions must hold.
@@ -31,7 +32,7 @@ type address struct {
 }
 
 func newKernel() kernel {
-	return kernel{held: map[string]*element{}, addresses: map[string]*address{}}
+	return kernel{held: map[string]*element{}, addresses: map[string]*address{}, roaming: map[string]bool{}}
 }
 
 // kernelLateness bounds by how much an element or a timer is late, whole jiffies included.

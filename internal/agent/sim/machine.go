@@ -41,6 +41,7 @@ type machine struct {
 	away      int            // faults that keep the process from being started again
 	causes    map[string]int // faults of the director's instances, counted
 	marks     int            // of maintenance, wanted by faults
+	home      int            // the group that has the roaming address in the machine's file
 	armsFail  int            // faults of the guard
 	slow      int            // faults of the disk
 	hungUntil instant

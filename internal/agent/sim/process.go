@@ -42,6 +42,10 @@ type process struct {
 
 	serial    uint64 // of request ids
 	standings map[string]lease.Standing
+
+	home  string          // the group that has the roaming address
+	fresh bool            // its lease does not cover that yet
+	taken map[string]bool // by group: its addresses should be there
 }
 
 // inboxSize bounds what waits for a process that is stopped; what comes later is lost, as from a full socket.
@@ -69,7 +73,8 @@ func (p *process) frozen() bool { return p.stops > 0 || p.machine.state != runni
 func (m *machine) startProcess() {
 	w := m.world
 	w.lives++
-	p := &process{machine: m, member: m.disk.member, life: lease.Life(w.lives), random: newRandom(w.cfg.Seed, 3, w.lives)}
+	p := &process{machine: m, member: m.disk.member, life: lease.Life(w.lives), random: newRandom(w.cfg.Seed, 3, w.lives),
+		taken: map[string]bool{}}
 	m.process = p
 	m.clocks.read(w.now)
 	if w.cfg.Adversarial {
@@ -87,12 +92,14 @@ func (m *machine) startProcess() {
 		if !w.cfg.Broken.KeepLeftovers {
 			m.install()
 			clear(m.kernel.addresses)
+			clear(m.kernel.roaming)
 			w.shutAll(m)
 		}
 		groups := make([]director.Group, 0, len(w.shape.groups))
-		for _, g := range w.shape.groups {
-			groups = append(groups, director.Group{Name: g.name, Instances: g.configs[m.index]})
+		for i := range w.shape.groups {
+			groups = append(groups, m.config(i))
 		}
+		p.home = w.shape.groups[m.home].name
 		p.director = director.New(m.reading(), director.Config{Node: m.name, Groups: groups, Lease: &cfg,
 			Broken: w.cfg.Director}, p)
 	}
@@ -258,19 +265,24 @@ func (p *process) step(ev director.Event) {
 	p.queue = append(p.queue, actions...)
 }
 
-// reloadWish is another configuration: the shape's groups without one of them. What goes is retired first, and the rest waits
+// reloadWish is another configuration: the machine's groups without one of them. What goes is retired first, and the rest waits
 // until nothing is left of it.
 type reloadWish struct {
 	groups  []director.Group
+	home    string
 	retired bool
 }
 
-// reload gives the director the shape's groups without the one of this index; -1: all of them.
+// reload gives the director the machine's groups without the one of this index; -1: all of them.
 func (p *process) reload(without int) {
 	var wish reloadWish
 	for i, g := range p.machine.world.shape.groups {
-		if i != without {
-			wish.groups = append(wish.groups, director.Group{Name: g.name, Instances: g.configs[p.machine.index]})
+		if i == without {
+			continue
+		}
+		wish.groups = append(wish.groups, p.machine.config(i))
+		if i == p.machine.home {
+			wish.home = g.name
 		}
 	}
 	p.post(wish)
@@ -292,6 +304,7 @@ func (p *process) tryReload(now clock.Time, wish reloadWish) []director.Action {
 		p.machine.world.after(retirePoll, func() { p.post(wish) })
 		return nil
 	}
+	p.rehome(wish.home)
 	kept := map[string]string{}
 	var world []director.Event
 	for _, g := range wish.groups {
@@ -494,10 +507,15 @@ func (p *process) execute(a director.Action) {
 			if !m.addAddress(a.Instance, w.groupOf(a.Instance), a.NotAfter.Sub(now)) {
 				p.results = append(p.results, director.AddressesFailed{Instance: a.Instance, Reason: "too little is left"})
 			}
+			p.takes(a.Instance)
 		}
-	case director.ChangeAddresses: // nothing but whole groups comes and goes here
+	case director.ChangeAddresses:
+		if !late(a.NotAfter) {
+			p.changes(a.Instance)
+		}
 	case director.DropAddresses:
 		m.dropAddress(a.Instance, w.groupOf(a.Instance))
+		p.drops(a.Instance)
 	case director.Announce:
 		if !late(a.NotAfter) {
 			w.announced(m, w.groupOf(a.Instance))

@@ -68,11 +68,14 @@ func newShape(cfg Config, r *random) shape {
 	s.directors = pick(r, s.voters-1, s.voters-1, s.voters, max(2, s.voters-2))
 	s.lease = max(s.interval*5/2, 300*time.Millisecond)
 	s.election = pick(r, 150*time.Millisecond, min(max(s.lease*2/5, 150*time.Millisecond), time.Second))
-	s.profile = pick(r, Anything, Anything, Anything, Storm, OneWay, Guards, Leaving, Members)
+	s.profile = pick(r, Anything, Anything, Anything, Storm, OneWay, Guards, Leaving, Members, Files)
 	if cfg.Profile != "" {
 		s.profile = cfg.Profile
 	}
 	s.lifetimes = s.lease >= 2*time.Second && cfg.Broken == (Broken{}) && r.chance(150_000)
+	if s.profile == Files {
+		count = max(count, 2)
+	}
 	if late := profileOf(s.profile, s).late; late > 0 {
 		s.late = late
 	}
