@@ -170,6 +170,51 @@ func TestDifferentFiles(t *testing.T) {
 	})
 }
 
+// Two files call one instance by two names, or have one address in two instances: no two nodes have the address, even if
+// neither hears the other's advertisements; and whoever waits says for whom.
+func TestOneAddressInTwoGroups(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, nil)
+	owner, n := s.awaitWhole()
+	deaf := func(s *stage) {
+		fault, err := s.Lab.DropProtocol(site.VRRP, owner.Host, n.Host)
+		s.must(err)
+		defer func() { s.must(fault.Heal()) }()
+		time.Sleep(s.DownInterval(n.Member) + 3*time.Second)
+	}
+	s.undisturbed("an instance by two names", owner, func(s *stage) {
+		s.configure(n, "VI_4", "VI_FOUR")
+		s.restart(n)
+		deaf(s)
+		stdout, _ := s.hactl(n, 0, "why", "VI_FOUR")
+		s.says(stdout, owner.Name+" has 10.77.0.100 in its group VI_4")
+	})
+	other := func(vips string) string {
+		return "vrrp_instance OTHER {\n    interface " + lab.Interface + "\n    virtual_router_id 77\n    advert_int 1\n    virtual_ipaddress {\n" + vips + "    }\n}\n"
+	}
+	const more = "        10.77.0.101/24\n"
+	s.undisturbed("an address that a reload brings", owner, func(s *stage) {
+		s.configure(n, "vrrp_instance VI_4", other(more)+"vrrp_instance VI_4") // a group of its own, which nobody else has
+		s.restart(n)
+		s.eventually(sayLimit, func() error {
+			has, err := n.Host.HasAddr(netip.MustParseAddr("10.77.0.101"))
+			if err == nil && !has {
+				err = fmt.Errorf("%s does not have 10.77.0.101", n.Name)
+			}
+			return err
+		})
+		s.configure(n, "        10.77.0.100/24\n", "        10.77.0.102/24\n",
+			"vrrp_instance VI_4", other(more+"        10.77.0.100/24\n")+"vrrp_instance VI_4")
+		mark := s.logMark(n)
+		s.hactl(n, 0, "config", "reload")
+		s.awaitLog(n, mark, "10.77.0.100 is not added yet", owner.Name+" has 10.77.0.100 in its group VI_4")
+		deaf(s)
+		s.configure(n)
+		s.hactl(n, 0, "config", "reload")
+		s.awaitWhole()
+	})
+}
+
 // addMachine plugs a machine into the LAN that is none of the site's nodes, unless it is there already.
 func (s *stage) addMachine(name string, address netip.Addr) *lab.Host {
 	s.t.Helper()
