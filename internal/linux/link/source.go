@@ -11,9 +11,9 @@ import (
 // exclude reports, are no sources. current is kept as long as it qualifies, so that a further address changes nothing;
 // without it the first in the kernel's order is taken. ok is false if the interface has no such address.
 func (t *Table) Source(index int, ipv6 bool, current netip.Addr, exclude func(netip.Addr) bool) (src netip.Addr, ok bool) {
-	for _, a := range t.Addresses(index) {
+	for _, a := range t.on[index] {
 		addr := a.Prefix.Addr()
-		if addr.Is4() == ipv6 || !qualifies(a) || exclude(addr) {
+		if addr.Is4() == ipv6 || !qualifies(*a) || exclude(addr) {
 			continue
 		}
 		if addr == current {

@@ -14,14 +14,8 @@ import (
 // concurrent use. A Table is pure: it takes events and kernel states as values.
 type Table struct {
 	links     map[int]Link
-	addresses map[addressKey]entry
-	seen      uint64 // number of addresses that were ever added
-}
-
-// entry is an address with its place in the order of appearance, which is the kernel's order.
-type entry struct {
-	address address.Address
-	order   uint64
+	addresses map[addressKey]*address.Address
+	on        map[int][]*address.Address // those of an interface, in the order of appearance, which is the kernel's order
 }
 
 // addressKey is what tells addresses of a namespace apart.
@@ -37,7 +31,8 @@ func keyOf(a address.Address) addressKey { return addressKey{a.Index, a.Prefix, 
 func (t *Table) Apply(ev Event) {
 	if t.links == nil {
 		t.links = make(map[int]Link)
-		t.addresses = make(map[addressKey]entry)
+		t.addresses = make(map[addressKey]*address.Address)
+		t.on = make(map[int][]*address.Address)
 	}
 	switch ev := ev.(type) {
 	case LinkChanged:
@@ -45,15 +40,36 @@ func (t *Table) Apply(ev Event) {
 	case LinkRemoved:
 		delete(t.links, ev.Link.Index)
 	case AddressAdded:
-		t.seen++
-		t.addresses[keyOf(ev.Address)] = entry{ev.Address, t.seen}
+		t.put(ev.Address)
 	case AddressChanged:
-		t.addresses[keyOf(ev.Address)] = entry{ev.Address, t.addresses[keyOf(ev.Address)].order}
+		t.put(ev.Address)
 	case AddressRemoved:
-		delete(t.addresses, keyOf(ev.Address))
+		t.remove(keyOf(ev.Address))
 	case Synced:
 	default:
 		panic(fmt.Sprintf("link: unknown event %T", ev))
+	}
+}
+
+// put enters an address. One that is there already keeps its place.
+func (t *Table) put(a address.Address) {
+	if there := t.addresses[keyOf(a)]; there != nil {
+		*there = a
+		return
+	}
+	t.addresses[keyOf(a)] = &a
+	t.on[a.Index] = append(t.on[a.Index], &a)
+}
+
+func (t *Table) remove(key addressKey) {
+	gone := t.addresses[key]
+	if gone == nil {
+		return
+	}
+	delete(t.addresses, key)
+	t.on[key.index] = slices.DeleteFunc(t.on[key.index], func(a *address.Address) bool { return a == gone })
+	if len(t.on[key.index]) == 0 {
+		delete(t.on, key.index)
 	}
 }
 
@@ -80,16 +96,9 @@ func (t *Table) Links() []Link {
 
 // Addresses returns the addresses of the interface with this index in the order in which they appeared.
 func (t *Table) Addresses(index int) []address.Address {
-	var found []entry
-	for key, e := range t.addresses {
-		if key.index == index {
-			found = append(found, e)
-		}
-	}
-	slices.SortFunc(found, func(a, b entry) int { return cmp.Compare(a.order, b.order) })
-	addresses := make([]address.Address, len(found))
-	for i, e := range found {
-		addresses[i] = e.address
+	addresses := make([]address.Address, len(t.on[index]))
+	for i, a := range t.on[index] {
+		addresses[i] = *a
 	}
 	return addresses
 }
@@ -128,10 +137,10 @@ func (t *Table) addressSeen(a address.Address) []Event {
 	switch {
 	case !ok:
 		return []Event{AddressAdded{a}}
-	case before.address == a:
+	case *before == a:
 		return nil
 	}
-	return []Event{AddressChanged{Before: before.address, Address: a}}
+	return []Event{AddressChanged{Before: *before, Address: a}}
 }
 
 // addressGone returns the events for the kernel's word that a no longer exists.
@@ -140,7 +149,7 @@ func (t *Table) addressGone(a address.Address) []Event {
 	if !ok {
 		return nil
 	}
-	return []Event{AddressRemoved{before.address}}
+	return []Event{AddressRemoved{*before}}
 }
 
 // diff returns the events that lead from the table to the given state of the kernel: first what is gone, then the
