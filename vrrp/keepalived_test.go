@@ -469,6 +469,18 @@ func TestALateOrEarlyTickIsHarmless(t *testing.T) {
 	v3(t).active().do(Tick{}).wantActions()
 }
 
+func TestSmallDelaysOfAdvertisementsDoNotAddUp(t *testing.T) {
+	r := v3(t).active()
+	for range 2 {
+		late := r.s.AdvertAt.Add(100 * time.Millisecond)
+		r.after(late.Sub(r.now)).do(Tick{}).wantActions("send advert, priority 100")
+		r.wantDeadlineIn(900 * time.Millisecond)
+	}
+	late := r.s.AdvertAt.Add(101 * time.Millisecond)
+	r.after(late.Sub(r.now)).do(Tick{}).wantActions("send advert, priority 100")
+	r.wantDeadlineIn(time.Second)
+}
+
 func TestANewConfigurationTakesEffectWithoutTouchingRunningTimers(t *testing.T) {
 	r := v3(t).active().after(time.Second / 4)
 	r.cfg.AdvertInterval = 5 * time.Second

@@ -15,6 +15,10 @@ const (
 	conflictTenths  = 12
 )
 
+// latePart is the part of an interval by which an advertisement may be late and the next one is none the later for it: what
+// delays each of them a little does not add up. One that is later than that begins a new series.
+const latePart = 10
+
 // startAtOnce is the down timer of an owner that may start as Active.
 const startAtOnce = time.Microsecond
 
@@ -269,8 +273,11 @@ func (st *step) tickActive() {
 		}
 		st.ConflictFrom, st.ConflictInterval, st.ConflictAt = netip.Addr{}, 0, 0
 	}
-	if st.due(st.AdvertAt) {
+	if due := st.AdvertAt; st.due(due) {
 		st.sendAdvert()
+		if st.now.Sub(due) <= st.cfg.AdvertInterval/latePart {
+			st.AdvertAt = due.Add(st.cfg.AdvertInterval)
+		}
 	}
 	if st.due(st.AnnounceAt) {
 		st.AnnounceAt = 0
