@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hactl/had/internal/linux/address"
 	"github.com/hactl/had/internal/linux/link"
 	"github.com/hactl/had/internal/linux/rawsock"
 )
@@ -94,17 +95,19 @@ func (h *Hub) HandleLink(ev link.Event) {
 	case link.LinkRemoved:
 		h.attachAll(ev.Link.Name)
 	case link.AddressAdded:
-		h.addressEvent(ev.Address.Index)
+		h.addressEvent(ev.Address)
 	case link.AddressChanged:
-		h.addressEvent(ev.Address.Index)
+		h.addressEvent(ev.Address)
 	case link.AddressRemoved:
-		h.addressEvent(ev.Address.Index)
+		h.addressEvent(ev.Address)
 	case link.Synced:
 	}
 }
 
-func (h *Hub) addressEvent(index int) {
-	if l, ok := h.table.ByIndex(index); ok {
+// addressEvent looks for sources again, unless the address is virtual, so that nobody speaks from it: those come and go by
+// the hundred.
+func (h *Hub) addressEvent(a address.Address) {
+	if l, ok := h.table.ByIndex(a.Index); ok && h.virtual[a.Prefix.Addr()] == 0 {
 		h.attachAll(l.Name)
 	}
 }
