@@ -8,6 +8,7 @@ import (
 
 	"github.com/hactl/had/cluster/lease"
 	"github.com/hactl/had/fsm"
+	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/vrrp"
 )
 
@@ -543,4 +544,50 @@ func TestEventsOfWhatIsNotConfiguredChangeNothing(t *testing.T) {
 	}
 	b.mustTell("")
 	b.mustBe("x", true)
+}
+
+// The kernel takes a while for the addresses of each: with hundreds of them those that became Active first would be silent
+// for longer than others wait.
+func TestWhoTakesOverManyRoutersAdvertisesMeanwhile(t *testing.T) {
+	names := strings.Fields("a b c d e f g h")
+	b := newBench(t, false, names...)
+	b.step(Start{})
+	b.now = b.m.Deadline()
+	spoke := map[string]clock.Time{}
+	for range 4 * len(names) {
+		b.trace = nil
+		b.step(Tick{})
+		taken := 0
+		for _, a := range b.trace {
+			switch a := a.(type) {
+			case TakeAddresses:
+				taken++
+			case SendAdvert:
+				if before, ok := spoke[a.Instance]; ok && b.now.Sub(before) > 1200*time.Millisecond {
+					t.Errorf("%s was silent for %v", a.Instance, b.now.Sub(before))
+				}
+				spoke[a.Instance] = b.now
+			}
+		}
+		if taken > 1 {
+			t.Fatalf("%d become visible in one tick", taken)
+		}
+		b.now = b.now.Add(200 * time.Millisecond)
+	}
+	for _, name := range names {
+		b.mustBe(name, true)
+	}
+}
+
+func TestAnAdvertisementPutsOffTheDeadline(t *testing.T) {
+	b := newBench(t, false, "a", "b")
+	b.step(Start{})
+	b.pass(3 * time.Second)
+	for _, name := range []string{"a", "b"} {
+		b.advert(name, 200)
+		b.pass(time.Second)
+	}
+	if at := b.m.Deadline(); at.Sub(b.now) < 1500*time.Millisecond {
+		t.Fatalf("the next tick is due in %v", at.Sub(b.now))
+	}
 }

@@ -289,10 +289,10 @@ func (m *Machine) settle(now clock.Time) {
 			}
 		}
 		m.stand()
-	}
-	for _, g := range m.groups {
-		if g.phase == leaving {
-			m.do(ConfirmInvisible{Group: g.name, Epoch: g.epoch})
+		for _, g := range m.groups {
+			if g.phase == leaving {
+				m.do(ConfirmInvisible{Group: g.name, Epoch: g.epoch})
+			}
 		}
 	}
 	m.forgetRetired(now)

@@ -96,6 +96,11 @@ func (b *bench) step(ev Event) {
 			b.trace = append(b.trace, a)
 			events = append(events, b.execute(a)...)
 		}
+		for place, g := range b.m.groups {
+			if due := g.deadline(); b.m.due[place] != due {
+				b.t.Fatalf("after %T a tick is due to %s at %d, not at %d", ev, g.name, due, b.m.due[place])
+			}
+		}
 	}
 }
 

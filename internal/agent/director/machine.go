@@ -49,13 +49,16 @@ type Machine struct {
 	node      *lease.Node // nil without a cluster
 	log       lease.Log
 	groups    []*group
-	names     []string // of groups
+	due       []clock.Time // of the groups, in the same order: when a Tick is next due to them; zero: never
+	touched   []*group     // whose due may be another after this step
+	names     []string     // of groups
 	byName    map[string]*group
 	instances map[string]*instance
 	started   bool
 	stopping  bool
 	stopped   bool
 	stopBy    clock.Time
+	retiring  bool // something is left of what has been retired
 	told      map[string]lease.Standing
 	sight     Sight // of the gateways
 	guardTold told
@@ -74,6 +77,7 @@ const (
 
 type group struct {
 	name      string
+	place     int // among all groups
 	instances []*instance
 	phase     phase
 	epoch     lease.Epoch // of arming, held, leaving
@@ -161,6 +165,7 @@ func New(now clock.Time, cfg Config, log lease.Log) *Machine {
 			m.node.Cover(now, gc.Name, gc.Addresses) // nothing follows: it holds no lease yet
 		}
 	}
+	m.arrange()
 	return m
 }
 
@@ -172,6 +177,7 @@ func (m *Machine) do(a Action) { m.out = append(m.out, a) }
 func (m *Machine) Step(now clock.Time, ev Event) []Action {
 	m.take(now, ev)
 	m.settle(now)
+	m.reckon(ev)
 	out := m.out
 	m.out = nil
 	return out
@@ -184,8 +190,7 @@ func (m *Machine) take(now clock.Time, ev Event) {
 	case Tick:
 		m.tick(now)
 	case Advert:
-		m.doubt(now, m.instances[e.Instance])
-		m.vrrp(now, m.instances[e.Instance], vrrp.Received{From: e.From, Priority: e.Priority, Interval: e.Interval})
+		m.advert(now, e)
 	case Fault:
 		m.fault(now, e)
 	case Priority:
@@ -229,18 +234,53 @@ func (m *Machine) take(now clock.Time, ev Event) {
 
 // Deadline is when Tick is next due; zero if there is nothing to wait for.
 func (m *Machine) Deadline() clock.Time {
-	at := m.stopBy
 	if m.stopped {
 		return 0
 	}
+	at := m.stopBy
 	if m.node != nil {
 		at = clock.Earliest(at, m.node.Deadline())
 	}
-	for _, g := range m.groups {
-		at = clock.Earliest(at, g.invitedUntil, g.resignAfter, g.unfitUntil)
-		for _, i := range g.instances {
-			at = clock.Earliest(at, i.state.Deadline(), i.defendAt)
+	for _, due := range m.due {
+		if due != 0 && (at == 0 || due < at) {
+			at = due
 		}
+	}
+	return at
+}
+
+// reckon brings what Deadline says in line with a step. With many instances nearly all events are advertisements and ticks:
+// of these only the groups count that had to do with them. Whatever else happens, and whatever a lease may have to do with,
+// is looked at as a whole.
+func (m *Machine) reckon(ev Event) {
+	switch ev.(type) {
+	case Advert, Tick:
+		if m.gated() {
+			break
+		}
+		for _, g := range m.touched {
+			m.due[g.place] = g.deadline()
+		}
+		m.touched = m.touched[:0]
+		return
+	}
+	m.arrange()
+}
+
+// arrange reckons for all groups, whose number and order may have changed.
+func (m *Machine) arrange() {
+	m.due, m.touched = make([]clock.Time, len(m.groups)), nil
+	for place, g := range m.groups {
+		g.place = place
+		m.due[place] = g.deadline()
+	}
+}
+
+// deadline is when a Tick is next due to a group; zero: never.
+func (g *group) deadline() clock.Time {
+	at := clock.Earliest(g.invitedUntil, g.resignAfter, g.unfitUntil)
+	for _, i := range g.instances {
+		at = clock.Earliest(at, i.state.Deadline(), i.defendAt)
 	}
 	return at
 }
@@ -267,29 +307,58 @@ func (m *Machine) releaseEarlierLives(now clock.Time) {
 	m.apply(now, m.node.ReleaseEarlierLives(now, m.names))
 }
 
+// tick lets time pass. Without a lease one group at most becomes visible, since that takes the kernel a while: with many of
+// them the others stay due, and the next tick comes before them for those that are Active and have to advertise.
 func (m *Machine) tick(now clock.Time) {
 	if m.node != nil {
 		m.apply(now, m.node.Tick(now))
 	}
-	for _, g := range m.groups {
-		if !g.invitedUntil.IsZero() && now >= g.invitedUntil {
-			g.invitedKind, g.invitedUntil = "", 0
+	appeared := false
+	for place, at := range m.due {
+		g := m.groups[place]
+		if at.IsZero() || now < at || appeared && !g.active() {
+			continue
 		}
-		if !g.resignAfter.IsZero() && now >= g.resignAfter {
-			g.resignAfter = 0
+		was := g.active()
+		m.tickGroup(now, g)
+		appeared = appeared || !m.gated() && !was && g.active()
+	}
+}
+
+func (m *Machine) tickGroup(now clock.Time, g *group) {
+	m.touched = append(m.touched, g)
+	if !g.invitedUntil.IsZero() && now >= g.invitedUntil {
+		g.invitedKind, g.invitedUntil = "", 0
+	}
+	if !g.resignAfter.IsZero() && now >= g.resignAfter {
+		g.resignAfter = 0
+	}
+	if !g.unfitUntil.IsZero() && now >= g.unfitUntil {
+		g.unfitWhy, g.unfitUntil = "", 0
+	}
+	for _, i := range g.instances {
+		if at := i.state.Deadline(); !at.IsZero() && now >= at {
+			m.vrrp(now, i, vrrp.Tick{})
 		}
-		if !g.unfitUntil.IsZero() && now >= g.unfitUntil {
-			g.unfitWhy, g.unfitUntil = "", 0
-		}
-		for _, i := range g.instances {
-			if at := i.state.Deadline(); !at.IsZero() && now >= at {
-				m.vrrp(now, i, vrrp.Tick{})
-			}
-			if !i.defendAt.IsZero() && now >= i.defendAt {
-				m.defend(now, i)
-			}
+		if !i.defendAt.IsZero() && now >= i.defendAt {
+			m.defend(now, i)
 		}
 	}
+}
+
+// active tells whether a member is.
+func (g *group) active() bool {
+	return slices.ContainsFunc(g.instances, func(i *instance) bool { return i.state.Status == vrrp.Active })
+}
+
+func (m *Machine) advert(now clock.Time, e Advert) {
+	i := m.instances[e.Instance]
+	if i == nil {
+		return // an instance that the configuration no longer has
+	}
+	m.touched = append(m.touched, i.group)
+	m.doubt(now, i)
+	m.vrrp(now, i, vrrp.Received{From: e.From, Priority: e.Priority, Interval: e.Interval})
 }
 
 // vrrp steps an instance and carries its actions on.
@@ -549,6 +618,7 @@ func (m *Machine) Move(now clock.Time, group string, to lease.Member, reason str
 	actions, err := m.node.Move(now, group, to, reason)
 	m.apply(now, actions)
 	m.settle(now)
+	m.arrange()
 	out := m.out
 	m.out = nil
 	return out, err

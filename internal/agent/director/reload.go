@@ -14,7 +14,7 @@ func (m *Machine) retire(now clock.Time, e Retire) {
 		if g == nil {
 			continue
 		}
-		g.retired = true
+		g.retired, m.retiring = true, true
 		m.leave(now, g, "removed from the configuration", vrrp.Stop{})
 	}
 	for _, name := range e.Instances {
@@ -32,17 +32,17 @@ func (m *Machine) retire(now clock.Time, e Retire) {
 }
 
 // Retiring tells whether something is left of what has been retired.
-func (m *Machine) Retiring() bool {
-	return slices.ContainsFunc(m.groups, func(g *group) bool { return g.retired })
-}
+func (m *Machine) Retiring() bool { return m.retiring }
 
 // forgetRetired ends what has been retired and is invisible. A release that has not reached the log yet goes on.
 func (m *Machine) forgetRetired(now clock.Time) {
-	if !m.Retiring() {
+	if !m.retiring {
 		return
 	}
+	m.retiring = false
 	m.groups = slices.DeleteFunc(m.groups, func(g *group) bool {
 		if !g.retired || g.phase != away {
+			m.retiring = m.retiring || g.retired
 			return false
 		}
 		for _, i := range g.instances {
