@@ -42,6 +42,7 @@ import (
 const (
 	inboxSize    = 1024                   // events of the world that wait for the loop
 	housekeeping = 250 * time.Millisecond // how often the loop does what has no event of its own
+	hearingSpan  = 20 * time.Millisecond  // how long a tick waits at most for what is in the inbox
 	stopGrace    = 5 * time.Second        // how long a shutdown may take in all
 	localEvents  = 1024                   // kept without a cluster
 )
@@ -121,8 +122,9 @@ type Agent struct {
 	table      link.Table
 	synced     bool
 	instances  map[string]*instance
-	order      []string            // of instances, as in the file
-	members    map[string][]string // instances by group
+	order      []string                // of instances, as in the file
+	virtual    map[netip.Addr][]string // instances by their addresses, each list as in the file
+	members    map[string][]string     // instances by group
 	groups     []director.Group
 	hub        *speaker.Hub
 	sender     *neigh.Sender
@@ -149,9 +151,11 @@ type Agent struct {
 	groupStates   map[string]notify.State // last reported
 	leftovers     []leftover
 
-	housekeepAt clock.Time
-	radioMissed atomic.Bool // a change of what an instance can speak did not fit into the inbox
-	dropped     droppedEvents
+	housekeepAt  clock.Time
+	takenChanged bool        // addresses were taken or dropped since it was last said whose claims are to be heard
+	radioWaits   atomic.Bool // a radioChanged is on its way: further changes need no other
+	radioMissed  atomic.Bool // it did not fit into the inbox
+	dropped      droppedEvents
 }
 
 // instance is one vrrp_instance and what belongs to it outside the machine.
@@ -458,6 +462,7 @@ func (a *Agent) loop(ctx context.Context) error {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	armed := a.clock.Now() // when the timer fires; zero: it has
 	stopping := ctx.Done()
 	var giveUp <-chan time.Time
 	for !a.finished {
@@ -486,23 +491,49 @@ func (a *Agent) loop(ctx context.Context) error {
 		case ev := <-a.inbox:
 			a.fromWorld(ev)
 		case <-timer.C:
+			armed = 0
 			a.housekeep()
 			a.lookAgain()
+			a.hear()
 			a.step(director.Tick{})
 		}
-		timer.Reset(a.wait())
+		if a.takenChanged {
+			a.watchStrangers()
+		}
+		// A timer that fires too early does no harm: most events put off a deadline, and the timer is left alone.
+		if at := a.wakeAt(); armed.IsZero() || at < armed {
+			armed = at
+			timer.Reset(max(at.Sub(a.clock.Now()), 0))
+		}
 	}
 	a.withdraw()
 	return nil
 }
 
-// wait is the span to the machine's next deadline, to the next look, or to the next housekeeping.
-func (a *Agent) wait() time.Duration {
-	span := housekeeping
-	if at := clock.Earliest(a.machine.Deadline(), a.lookAt); !at.IsZero() {
-		span = min(span, at.Sub(a.clock.Now()))
+// hear takes in what this machine has said before time is let pass: a loop that comes late must not take over from a router
+// whose advertisements wait in the inbox. What there is to send does not wait for long.
+func (a *Agent) hear() {
+	for until := time.Now().Add(hearingSpan); time.Now().Before(until); {
+		select {
+		case ev := <-a.inbox:
+			a.fromWorld(ev)
+		default:
+			return
+		}
 	}
-	return max(span, 0)
+}
+
+// grain is how late the loop may be without a lease, so that it does in one turn what is due to many instances at nearly the
+// same time. It is no more than a tenth of the shortest interval of advertisements.
+const grain = clock.Time(time.Millisecond)
+
+// wakeAt is when the loop is next due: the machine's deadline, the next look, or the next housekeeping.
+func (a *Agent) wakeAt() clock.Time {
+	at := clock.Earliest(a.machine.Deadline(), a.lookAt, a.housekeepAt)
+	if !a.clustered() {
+		at = (at + grain - 1) / grain * grain
+	}
+	return at
 }
 
 // withdraw makes sure that nothing stays behind: the guard is shut and gone only after the addresses are.
@@ -562,6 +593,7 @@ func (a *Agent) fromWorld(ev any) {
 	case claimed:
 		a.strangerHeard(ev)
 	case radioChanged:
+		a.radioWaits.Store(false) // first: what changes from here on may be missed by this look
 		a.look()
 	case scriptResult:
 		a.scriptDone(ev)
@@ -588,6 +620,7 @@ func (a *Agent) housekeep() {
 	a.opt.Supervisor.Alive()
 	a.dropLeftovers()
 	if a.radioMissed.Swap(false) {
+		a.radioWaits.Store(false)
 		a.look()
 	}
 	a.keepCarriers()

@@ -181,6 +181,7 @@ func (a *Agent) placeInstances() error {
 		in := &a.cfg.Instances[n]
 		a.instances[in.Name].conf, a.instances[in.Name].holding.instance = in, in
 	}
+	a.indexAddresses()
 	return nil
 }
 
@@ -313,15 +314,19 @@ func (a *Agent) putOwn(c *carrier, prefix netip.Prefix) bool {
 }
 
 // isVirtual tells whether an address is one of those that an instance holds while it is Active.
-func (a *Agent) isVirtual(addr netip.Addr) bool {
+func (a *Agent) isVirtual(addr netip.Addr) bool { return a.virtual[addr] != nil }
+
+// indexAddresses notes whose the virtual addresses are.
+func (a *Agent) indexAddresses() {
+	a.virtual = map[netip.Addr][]string{}
 	for _, name := range a.order {
 		for _, v := range held(a.instances[name].conf) {
-			if v.Prefix.Addr() == addr {
-				return true
+			addr := v.Prefix.Addr()
+			if owners := a.virtual[addr]; !slices.Contains(owners, name) {
+				a.virtual[addr] = append(owners, name)
 			}
 		}
 	}
-	return false
 }
 
 // dropBelow removes virtual addresses that an earlier life has left on the interface below a carrier.

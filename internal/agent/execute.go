@@ -204,7 +204,7 @@ func (a *Agent) take(act director.TakeAddresses) []director.Event {
 	if !a.expired(act.NotAfter) {
 		a.takeForwarding(i)
 	}
-	a.watchStrangers()
+	a.takenChanged = true
 	if err != nil {
 		return []director.Event{director.AddressesFailed{Instance: act.Instance, Reason: err.Error()}}
 	}
@@ -220,7 +220,7 @@ func (a *Agent) changeAddresses(act director.ChangeAddresses) []director.Event {
 	added, err := i.holding.add(a.clock.Now())
 	if len(added) > 0 {
 		a.announceAddresses(i, added, max(1, i.conf.GARP.MasterRepeat), act.NotAfter)
-		a.watchStrangers()
+		a.takenChanged = true
 	}
 	if err := i.forwarding.takeNew(); err != nil {
 		a.log.Error("cannot add routes or rules", "instance", act.Instance, "err", err)
@@ -242,7 +242,7 @@ func (a *Agent) drop(act director.DropAddresses) {
 		i.stuck = err.Error()
 		a.log.Error("cannot remove addresses", "instance", act.Instance, "err", err)
 	}
-	a.watchStrangers()
+	a.takenChanged = true
 }
 
 // confirm answers once a group cannot be visible: its guard is shut, or its addresses are gone.

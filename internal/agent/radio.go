@@ -94,7 +94,7 @@ func (a *Agent) speakerConfig(in *conf.Instance, carriers []*carrier) speaker.Co
 			OldUnicast: in.Unicast && in.OldUnicastChecksum == conf.OldChecksumAlways},
 		NeverOldUnicast: in.OldUnicastChecksum == conf.OldChecksumNever,
 		OnStatus: func(speaker.Status) {
-			if !a.offer(radioChanged{}, "radio") {
+			if !a.radioWaits.Swap(true) && !a.offer(radioChanged{}, "radio") {
 				a.radioMissed.Store(true)
 			}
 		},
@@ -212,6 +212,7 @@ func (i *instance) forgetOldest() {
 
 // watchStrangers listens for claims of the addresses that are held here.
 func (a *Agent) watchStrangers() {
+	a.takenChanged = false
 	watched := map[string][]netip.Addr{}
 	for _, name := range a.order {
 		i := a.instances[name]
@@ -237,17 +238,16 @@ func (a *Agent) strangerHeard(c claimed) {
 	if c.Ours {
 		return
 	}
-	for _, name := range a.order {
+	for _, name := range a.virtual[c.Addr.WithZone("")] {
 		i := a.instances[name]
-		for _, addr := range held(i.conf) {
-			if addr.Prefix.Addr() == c.Addr.WithZone("") && i.holding.taken {
-				if len(i.strangers) >= sendersKept {
-					clear(i.strangers)
-				}
-				i.strangers[c.MAC] = stranger{claim: c.Claim, at: time.Now()}
-				a.step(director.Competitor{Instance: name, Address: c.Addr, Hardware: c.MAC.String()})
-			}
+		if !i.holding.taken {
+			continue
 		}
+		if len(i.strangers) >= sendersKept {
+			clear(i.strangers)
+		}
+		i.strangers[c.MAC] = stranger{claim: c.Claim, at: time.Now()}
+		a.step(director.Competitor{Instance: name, Address: c.Addr, Hardware: c.MAC.String()})
 	}
 }
 

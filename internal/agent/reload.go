@@ -333,6 +333,7 @@ func (a *Agent) replaceInstances(c *candidate) (kept map[string]string) {
 			a.instances[in.Name] = a.startInstance(in, c.ways.of[in.Name])
 		}
 	}
+	a.indexAddresses()
 	a.guardLeftovers(c)
 	return kept
 }

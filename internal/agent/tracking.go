@@ -124,25 +124,46 @@ func (a *Agent) fromKernel(ev link.Event) {
 	}
 	a.promoteNew(ev)
 	a.restoreAfter(ev)
-	if gone, ok := ev.(link.AddressRemoved); ok {
-		a.staticAddressGone(gone.Address)
-		for _, name := range a.order {
-			if i := a.instances[name]; i.holding.taken && !i.holding.byUs(gone.Address) && i.holding.tracks(gone.Address) {
-				i.restored++
-				a.step(director.AddressesGone{Instance: name, Reason: gone.Address.Prefix.String() + " was removed by somebody else"})
-			}
-		}
-	}
-	switch ev.(type) {
-	case link.LinkChanged, link.LinkRemoved, link.AddressAdded, link.AddressRemoved, link.AddressChanged, link.Synced:
+	switch ev := ev.(type) {
+	case link.AddressAdded:
+		a.lookAfter(ev.Address)
+	case link.AddressChanged:
+		a.lookAfter(ev.Address)
+	case link.AddressRemoved:
+		a.staticAddressGone(ev.Address)
+		a.virtualAddressGone(ev.Address)
+		a.lookAfter(ev.Address)
+	default:
 		a.look()
+	}
+}
+
+// lookAfter looks after an address has come, gone or changed. Virtual addresses come and go by the hundred, and nothing
+// depends on them unless somebody has configured one as a source.
+func (a *Agent) lookAfter(changed address.Address) {
+	addr := changed.Prefix.Addr()
+	if a.isVirtual(addr) && !slices.ContainsFunc(a.cfg.Instances, func(in conf.Instance) bool {
+		return in.TrackSource && in.Source.WithZone("") == addr
+	}) {
+		return
+	}
+	a.look()
+}
+
+// virtualAddressGone tells the machine of an address that is gone and should not.
+func (a *Agent) virtualAddressGone(gone address.Address) {
+	for _, name := range a.virtual[gone.Prefix.Addr()] {
+		if i := a.instances[name]; i.holding.taken && !i.holding.byUs(gone) && i.holding.tracks(gone) {
+			i.restored++
+			a.step(director.AddressesGone{Instance: name, Reason: gone.Prefix.String() + " was removed by somebody else"})
+		}
 	}
 }
 
 // removeForeign removes a virtual address that somebody else has added while its group is not held here. The guard keeps
 // it from being used meanwhile.
 func (a *Agent) removeForeign(added address.Address) {
-	for _, name := range a.order {
+	for _, name := range a.virtual[added.Prefix.Addr()] {
 		i := a.instances[name]
 		if i.holding.taken || !i.holding.has(added) {
 			continue
