@@ -31,9 +31,15 @@ import (
 //
 // It runs before the other tests, which depend more on time, and not beside them.
 func TestDifferences(t *testing.T) {
-	for _, s := range slices.Concat(timerScenarios, rivalScenarios, wireScenarios, addressScenarios, announcementScenarios, groupScenarios,
-		trackScenarios, notifyScenarios, vmacScenarios, routeScenarios, refusalScenarios,
-		reloadScenarios) {
+	var repeated tally
+	all := allScenarios()
+	t.Cleanup(func() { // once all scenarios are over
+		t.Logf("%d of %d scenarios were played more than once: %s", len(repeated.names), len(all), strings.Join(repeated.names, "; "))
+		if most := len(all) * repeatedPercent / 100; len(repeated.names) > max(most, 1) {
+			t.Errorf("that is more than %d: a difference that comes and goes is one", most)
+		}
+	})
+	for _, s := range all {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			for n := 1; ; n++ {
@@ -56,6 +62,9 @@ func TestDifferences(t *testing.T) {
 					return
 				}
 				t.Logf("attempt %d: %s", n, report)
+				if n == 1 {
+					repeated.add(s.name)
+				}
 			}
 		})
 	}
@@ -64,6 +73,27 @@ func TestDifferences(t *testing.T) {
 // attempts is how often a scenario is played until it is as declared: a machine that has stood still for a moment makes two
 // traces differ once, and not again and again.
 const attempts = 3
+
+// repeatedPercent is how many scenarios of a hundred may need more than one attempt.
+const repeatedPercent = 5
+
+// allScenarios lists the scenarios of all files.
+func allScenarios() []scenario {
+	return slices.Concat(timerScenarios, rivalScenarios, wireScenarios, addressScenarios, announcementScenarios, groupScenarios,
+		trackScenarios, notifyScenarios, vmacScenarios, routeScenarios, refusalScenarios, reloadScenarios)
+}
+
+// tally collects names from tests that run side by side.
+type tally struct {
+	mu    sync.Mutex
+	names []string
+}
+
+func (l *tally) add(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.names = append(l.names, name)
+}
 
 // scenario is a part of a router's life.
 type scenario struct {

@@ -20,7 +20,7 @@ const (
 	// but wait.
 	sleepers = "32"
 	// labs is the number of other tests with LANs that are alive at the same time: their observers work, too.
-	labs = 4
+	labs = 8
 )
 
 var turns = struct {
