@@ -17,6 +17,7 @@ func (l *loader) resolveInstances() {
 		l.resolveInstance(d)
 	}
 	l.sameRouter()
+	l.sameCarrier()
 	for _, d := range l.drafts {
 		d.Tracking = d.tracking.resolve(l.cfg)
 		l.ownTracking(d)
@@ -485,6 +486,30 @@ func (l *loader) sameRouter() {
 						"vrrp_instance %s", d.Name, d.VRID, o.Name)
 			}
 		}
+	}
+}
+
+// sameCarrier takes the name of an interface to be made from an instance if an earlier one has given it to its own.
+func (l *loader) sameCarrier() {
+	owners := map[string]string{}
+	for _, d := range l.drafts {
+		var name *string
+		var pos Pos
+		switch {
+		case d.VMAC != nil:
+			name, pos = &d.VMAC.Name, d.VMAC.Pos
+		case d.IPVLAN != nil:
+			name, pos = &d.IPVLAN.Name, d.IPVLAN.Pos
+		default:
+			continue
+		}
+		if owner, taken := owners[*name]; taken && *name != "" {
+			l.errorf(CodeDuplicate, wordAt(pos), "vrrp_instance %s has given the name %s to its own interface already; vrrp_instance %s "+
+				"gets another one", owner, *name, d.Name)
+			*name = ""
+			continue
+		}
+		owners[*name] = d.Name
 	}
 }
 
