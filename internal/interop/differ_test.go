@@ -130,6 +130,7 @@ type act struct {
 	late bool // see phase
 	// betweenRuns says that it happens between two runs of a script instead.
 	betweenRuns bool
+	conf        string // that is in force from then on, if that changes
 }
 
 // restTime is the time between the last event and SIGTERM, in seconds.
@@ -578,7 +579,7 @@ func write(name, text string) act {
 
 // reload makes the router go by another file.
 func reload(change, conf string) act {
-	return act{name: "reload: " + change, do: func(s *stage) error {
+	return act{name: "reload: " + change, conf: conf, do: func(s *stage) error {
 		s.router.write("keepalived.conf", strings.ReplaceAll(conf, "DIR", s.router.dir))
 		return s.router.procs[0].Signal(unix.SIGHUP)
 	}}
