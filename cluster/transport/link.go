@@ -14,8 +14,8 @@ import (
 // LinkConfig is what a Link is made of.
 type LinkConfig struct {
 	To      Target
-	Stall   time.Duration   // without an acknowledgement for that long the connection is replaced
-	Ping    time.Duration   // how often something is sent when there is nothing to say
+	Stall   time.Duration   // when a ping is not acknowledged for that long the connection is replaced
+	Ping    time.Duration   // how often the other side is pinged when there is nothing else to say; up to twice as often else
 	MaxAge  time.Duration   // older messages are not sent any more
 	Self    func() Hello    // what this member says of itself
 	Changed func(LinkState) // called when the link goes up or down, from the link's goroutine; must not block
@@ -38,7 +38,8 @@ const (
 	linkSilence  = 30 * time.Second // an incoming link without anything for that long is closed
 )
 
-// The first byte of a frame of a link.
+// The first byte of a frame of a link. Pings alone are acknowledged: a ping that goes along with a message costs no packet,
+// and its acknowledgement says of everything before it that it has arrived.
 const (
 	framePing    = 0
 	frameMessage = 1
@@ -249,28 +250,26 @@ func refusedPause(code Code) time.Duration {
 	return time.Second
 }
 
-// unacknowledged are the frames of one connection that the other side has not acknowledged.
+// unacknowledged are the pings of one connection that the other side has not acknowledged.
 type unacknowledged struct {
 	mu    sync.Mutex
 	sent  []time.Time // oldest first
 	acked uint64
 }
 
-func (u *unacknowledged) add(frames int, now time.Time) {
+func (u *unacknowledged) add(now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for range frames {
-		u.sent = append(u.sent, now)
-	}
+	u.sent = append(u.sent, now)
 }
 
-// acknowledge takes off the frames up to a total, and returns when the newest of them was sent.
+// acknowledge takes off the pings up to a total, and returns when the newest of them was sent.
 func (u *unacknowledged) acknowledge(total uint64) (sent time.Time, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	newly := total - u.acked
 	if total <= u.acked || newly > uint64(len(u.sent)) {
-		return time.Time{}, fmt.Errorf("it acknowledges frame %d, and %d were sent", total, u.acked+uint64(len(u.sent)))
+		return time.Time{}, fmt.Errorf("it acknowledges ping %d, and %d were sent", total, u.acked+uint64(len(u.sent)))
 	}
 	sent = u.sent[newly-1]
 	u.acked, u.sent = total, u.sent[newly:]
@@ -317,10 +316,9 @@ func (l *Link) serve(ctx context.Context, conn *Conn, r *redialer) (next *Conn, 
 	timer := time.NewTimer(0) // the first ping goes out at once
 	defer timer.Stop()
 	var buf []byte
-	var written time.Time
+	var pinged time.Time
 	stalled := false
 	for {
-		ping := false
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -334,7 +332,6 @@ func (l *Link) serve(ctx context.Context, conn *Conn, r *redialer) (next *Conn, 
 		case <-acked:
 		case <-l.wake:
 		case <-timer.C:
-			ping = time.Since(written) >= l.cfg.Ping
 		}
 		now := time.Now()
 		since, any := flight.oldest()
@@ -354,23 +351,21 @@ func (l *Link) serve(ctx context.Context, conn *Conn, r *redialer) (next *Conn, 
 			l.cfg.Changed(LinkState{Up: true, Remote: conn.Hello})
 		}
 		for {
-			frames := 0
-			buf, frames = l.fill(buf[:0], now, conn.Hello.Member)
-			if frames == 0 && ping {
-				buf, frames = appendFrame(buf, []byte{framePing}), 1
+			buf = l.fill(buf[:0], now, conn.Hello.Member)
+			if idle := now.Sub(pinged); idle >= l.cfg.Ping || len(buf) > 0 && idle >= l.cfg.Ping/2 {
+				buf = appendFrame(buf, []byte{framePing})
+				flight.add(now)
+				pinged = now
 			}
-			if frames == 0 {
+			if len(buf) == 0 {
 				break
 			}
-			ping = false
-			flight.add(frames, now)
 			_ = conn.SetWriteDeadline(now.Add(l.cfg.Stall))
 			if _, err := conn.Write(buf); err != nil {
 				return nil, err
 			}
-			written = now
 		}
-		wait := time.Until(written.Add(l.cfg.Ping))
+		wait := time.Until(pinged.Add(l.cfg.Ping))
 		if since, any := flight.oldest(); any {
 			wait = min(wait, time.Until(since.Add(l.cfg.Stall)))
 		}
@@ -379,14 +374,13 @@ func (l *Link) serve(ctx context.Context, conn *Conn, r *redialer) (next *Conn, 
 }
 
 // fill takes queued messages into a buffer.
-func (l *Link) fill(buf []byte, now time.Time, member string) (full []byte, frames int) {
+func (l *Link) fill(buf []byte, now time.Time, member string) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.greet {
 		l.greet = false
 		if b, err := json.Marshal(l.cfg.Self()); err == nil && len(b) <= maxHello {
 			buf = appendFrame(buf, append([]byte{frameHello}, b...))
-			frames++
 		}
 	}
 	for len(l.queue) > 0 && len(buf) < linkBatch {
@@ -400,18 +394,17 @@ func (l *Link) fill(buf []byte, now time.Time, member string) (full []byte, fram
 		buf = binary.BigEndian.AppendUint32(buf, uint32(len(m.payload)+1))
 		buf = append(buf, frameMessage)
 		buf = append(buf, m.payload...)
-		frames++
 	}
 	if len(l.queue) == 0 {
 		l.queue = nil
 	}
-	return buf, frames
+	return buf
 }
 
-// ServeLink reads messages from an incoming link and acknowledges them. deliver must not block; it owns the payload.
+// ServeLink reads messages from an incoming link and acknowledges its pings. deliver must not block; it owns the payload.
 // greeted is called when the other side says anew who it is; its error ends the link.
 func ServeLink(conn *Conn, deliver func(payload []byte), greeted func(Hello) error) error {
-	var total uint64
+	var pings uint64
 	for {
 		_ = conn.SetReadDeadline(time.Now().Add(linkSilence))
 		frame, err := readFrame(conn, MaxMessage+1)
@@ -420,6 +413,11 @@ func ServeLink(conn *Conn, deliver func(payload []byte), greeted func(Hello) err
 		}
 		switch {
 		case len(frame) == 1 && frame[0] == framePing:
+			pings++
+			_ = conn.SetWriteDeadline(time.Now().Add(linkSilence))
+			if _, err := conn.Write(binary.BigEndian.AppendUint64(nil, pings)); err != nil {
+				return err
+			}
 		case len(frame) >= 1 && frame[0] == frameMessage:
 			deliver(frame[1:])
 		case len(frame) >= 1 && frame[0] == frameHello:
@@ -432,11 +430,6 @@ func ServeLink(conn *Conn, deliver func(payload []byte), greeted func(Hello) err
 			}
 		default:
 			return errors.New("unknown frame on a link")
-		}
-		total++
-		_ = conn.SetWriteDeadline(time.Now().Add(linkSilence))
-		if _, err := conn.Write(binary.BigEndian.AppendUint64(nil, total)); err != nil {
-			return err
 		}
 	}
 }
