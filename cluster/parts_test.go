@@ -68,15 +68,16 @@ func TestKeyFiles(t *testing.T) {
 
 func TestTimesFollowFromTheLease(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct{ lease, heartbeat time.Duration }{
-		{100 * time.Millisecond, 150 * time.Millisecond},
-		{300 * time.Millisecond, 240 * time.Millisecond},
-		{time.Second, 800 * time.Millisecond},
-		{2500 * time.Millisecond, 2 * time.Second},
-		{time.Minute, 2 * time.Second},
+	for _, c := range []struct{ lease, heartbeat, beat time.Duration }{
+		{100 * time.Millisecond, 150 * time.Millisecond, 15 * time.Millisecond},
+		{300 * time.Millisecond, 240 * time.Millisecond, 24 * time.Millisecond},
+		{time.Second, 800 * time.Millisecond, 80 * time.Millisecond},
+		{2500 * time.Millisecond, 2 * time.Second, 400 * time.Millisecond},
+		{time.Minute, 2 * time.Second, 400 * time.Millisecond},
 	} {
 		got := timingFor(c.lease)
-		if got.Heartbeat != c.heartbeat || got.Lease >= got.Heartbeat || got.Transport <= got.Heartbeat {
+		if got.Heartbeat != c.heartbeat || got.Beat != c.beat || got.Lease <= 2*got.Beat || got.Lease >= got.Heartbeat ||
+			got.Transport <= got.Heartbeat {
 			t.Errorf("lease %s: %+v", c.lease, got)
 		}
 		h := &raftHost{timing: got}

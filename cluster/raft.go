@@ -24,6 +24,7 @@ const (
 	logCacheSize      = 256
 	raftConnections   = 2 // kept open per peer
 	openProposals     = 256
+	lookAnyway        = 5 * time.Second // who leads is looked up that often even if raft says nothing: its changes may get lost
 	shutdownWait      = 3 * time.Second
 )
 
@@ -245,6 +246,10 @@ func (h *raftHost) watchContact() {
 			case raft.Candidate:
 				set(t, election) // counts from its next try on
 			case raft.Leader:
+				// Its followers' timeouts are theirs; its own only says how often it sends heartbeats.
+				if beat := beats * h.timing.Beat; h.raft.ReloadableConfig().HeartbeatTimeout != beat {
+					set(beat, max(beat, election))
+				}
 				wait = t
 			}
 		}
@@ -267,7 +272,7 @@ func (h *raftHost) watchLeadership() {
 	})
 	h.raft.RegisterObserver(observer)
 	defer h.raft.DeregisterObserver(observer)
-	tick := time.NewTicker(time.Second) // a full channel loses changes
+	tick := time.NewTicker(lookAnyway)
 	defer tick.Stop()
 	var led uint64 // the term for which leading was started
 	for {
@@ -309,6 +314,7 @@ func (h *raftHost) report(l Leadership) {
 	if h.leadership.Leader != l.Leader {
 		h.since = time.Now()
 		h.c.log.Info("leader of the log", "leader", string(l.Leader), "term", l.Term)
+		h.c.wake()
 	}
 	h.leadership = l
 	h.c.box.put(l)

@@ -6,25 +6,35 @@ import "time"
 type timing struct {
 	Heartbeat time.Duration // T: without contact for that long a follower asks for votes; also raft's ElectionTimeout
 	Lease     time.Duration // a leader without contact to a majority for that long gives up
+	Beat      time.Duration // a leader sends heartbeats that often, up to twice as rarely
 	Commit    time.Duration // an idle leader tells followers its commit index that often, up to twice as rarely
 	Transport time.Duration // of one request
 }
 
 const (
+	beats             = 10 // raft sends heartbeats that often in its HeartbeatTimeout, or down to half as often
 	shortestHeartbeat = 150 * time.Millisecond
 	longestHeartbeat  = 2 * time.Second
+	// calmHeartbeat is the T from which on a leader speaks half as often: it leaves TCP, which repeats what is lost after 200 ms,
+	// time for several tries, and every message wakes two machines.
+	calmHeartbeat = time.Second
 )
 
 // timingFor derives raft's times from the lease duration D: T = 0.8 D, within bounds. With D = 2.5 advertisement intervals
-// an election is over before Active_Down_Interval is, and raft's heartbeats, which come 5 to 10 times in T, cost little.
+// an election is over before Active_Down_Interval is, and raft's heartbeats, which come 2.5 to 10 times in T, cost little.
 func timingFor(lease time.Duration) timing {
 	t := min(max(lease*4/5, shortestHeartbeat), longestHeartbeat)
-	return timing{
+	times := timing{
 		Heartbeat: t,
 		Lease:     t * 2 / 3,
+		Beat:      t / beats,
 		Commit:    t / 4,
 		Transport: max(time.Second, t*3/2),
 	}
+	if t >= calmHeartbeat {
+		times.Beat, times.Commit = 2*times.Beat, 2*times.Commit
+	}
+	return times
 }
 
 // rankStep is how much later the next in rank asks for votes: longer than one election takes, which is three writes by
