@@ -135,7 +135,7 @@ type peer struct {
 
 const (
 	roundsKept       = 8
-	pingEvery        = time.Second
+	oftenestPing     = time.Second
 	shortestInterval = 5 * time.Millisecond
 )
 
@@ -154,6 +154,7 @@ func NewNode(now clock.Time, cfg Config, log Log) *Node {
 func (n *Node) holdSpan() time.Duration    { return holdSpan(n.cfg.Duration) }
 func (n *Node) promise() time.Duration     { return promiseSpan(n.cfg.Duration, n.cfg.Slack) }
 func (n *Node) renewEvery() time.Duration  { return n.cfg.Duration / 4 }
+func (n *Node) pingEvery() time.Duration   { return max(n.cfg.Duration, oftenestPing) }
 func (n *Node) resendEvery() time.Duration { return max(n.cfg.Duration/32, shortestInterval) }
 
 // take ends an entry point: what the node has to say to itself is delivered, then the actions are handed out.
@@ -400,9 +401,9 @@ func (n *Node) ping(now clock.Time) {
 		if now < p.pingAt {
 			continue
 		}
-		p.pingAt = now.Add(pingEvery)
+		p.pingAt = now.Add(n.pingEvery())
 		if p.life == 0 {
-			p.pingAt = now.Add(min(n.renewEvery(), pingEvery))
+			p.pingAt = now.Add(min(n.renewEvery(), n.pingEvery()))
 		}
 		n.send(m, Message{Ping: &Ping{Sent: now}})
 	}
