@@ -486,6 +486,9 @@ func (c *Cluster) linkChanged(node string, s transport.LinkState) {
 	if s.Up {
 		c.met(node, s.Remote)
 	}
+	if !s.Up {
+		c.noteMajority() // there may have been one until now
+	}
 	c.mu.Lock()
 	m := c.meetings[node]
 	was := m.up
@@ -614,8 +617,9 @@ func (c *Cluster) Verify(ctx context.Context) error {
 	return host.verify(ctx)
 }
 
-// SetStanding publishes what this member says of itself: opaque bytes, at most MaxStanding, spread by gossip within
-// about a second. It returns an error only if b is too long.
+// SetStanding publishes what this member says of itself: opaque bytes, at most MaxStanding. Members that are alive are told
+// at once, and some times more, because that may get lost; others hear of it by gossip. It returns an error only if b is too
+// long.
 func (c *Cluster) SetStanding(b []byte) error {
 	if len(b) > MaxStanding {
 		return fmt.Errorf("publish standing: %d bytes, more than %d", len(b), MaxStanding)

@@ -51,6 +51,8 @@ type (
 		Reachable bool
 		Reason    string // why not
 	}
+	// Stands tells that Standings knows something new of a node.
+	Stands struct{ Node string }
 )
 
 func (Message) event()     {}
@@ -59,6 +61,7 @@ func (Voters) event()      {}
 func (Applied) event()     {}
 func (Proposed) event()    {}
 func (PeerChanged) event() {}
+func (Stands) event()      {}
 
 // VoterSet is the voters of one raft configuration, sorted.
 type VoterSet struct {

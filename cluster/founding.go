@@ -64,6 +64,7 @@ type join struct {
 
 const (
 	stewardTick  = 500 * time.Millisecond
+	stewardCalm  = 5 * time.Second // while there is nothing to do: what makes work wakes the steward
 	joinEvery    = 500 * time.Millisecond
 	callLimit    = 2 * time.Second
 	joinForgets  = 5 * time.Second // the leader forgets who does not ask again
@@ -97,10 +98,11 @@ func typed[Q, A any](f func(ctx context.Context, from string, q Q) (A, error)) H
 // steward brings this member into its cluster and, while it leads, changes the voters. It is the only goroutine that
 // starts and stops raft, except for Close.
 func (c *Cluster) steward(ctx context.Context) {
-	tick := time.NewTicker(stewardTick)
+	tick := time.NewTimer(stewardTick)
 	defer tick.Stop()
 	var lastJoin, lonelySince, lastStart time.Time
 	for {
+		again := stewardTick
 		c.noteMajority()
 		switch {
 		case c.isRemoved():
@@ -122,6 +124,9 @@ func (c *Cluster) steward(ctx context.Context) {
 			if c.belongs() {
 				lonelySince = time.Time{}
 				c.say("")
+				if !c.changing() {
+					again = stewardCalm
+				}
 			} else if lonelySince.IsZero() {
 				lonelySince = time.Now()
 			}
@@ -132,6 +137,7 @@ func (c *Cluster) steward(ctx context.Context) {
 				c.askToJoin(ctx)
 			}
 		}
+		tick.Reset(again)
 		select {
 		case <-ctx.Done():
 			return

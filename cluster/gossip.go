@@ -17,19 +17,23 @@ import (
 	"github.com/hactl/had/cluster/transport"
 )
 
-// Gossip's times. Nothing is decided by it, so they are gentle; a member that is missing is invited again and again,
-// because memberlist never heals a partition by itself.
+// Gossip's times. Nothing is decided by it, so they are gentle: each of them wakes all members. A standing that has changed
+// does not wait for them. A member that is missing is invited again and again, because memberlist never heals a partition by
+// itself.
 const (
-	gossipProbe      = time.Second
-	gossipInterval   = 400 * time.Millisecond
-	gossipPushPull   = 10 * time.Second
+	gossipProbe      = 3 * time.Second
+	gossipSuspicion  = 2 // times gossipProbe: a member that does not answer is suspected for that long
+	gossipInterval   = time.Second
+	gossipTransmits  = 2 // of each rumour; with three members that is once to everybody
+	gossipPushPull   = 30 * time.Second
 	gossipRejoin     = 3 * time.Second
 	gossipTCPTimeout = 2 * time.Second
-	gossipLeave      = 500 * time.Millisecond
+	gossipLeave      = gossipInterval + 100*time.Millisecond
 	gossipReclaim    = 10 * time.Second
-	// gossipPacket is the largest standing that is spread in a packet of its own; a larger one is sent to each of the others
-	// over a connection, and those that it does not reach learn of it with the next exchange of whole states.
-	gossipPacket = 1000
+	// gossipRepeats is how often a standing is said again, every gossipRejoin: packets get lost.
+	gossipRepeats = 3
+	// gossipPacket is the largest standing that is spread in a packet of its own; a larger one takes a connection.
+	gossipPacket = 900
 	// maxGossipState bounds what is read of another member's state.
 	maxGossipState = 1 << 20
 )
@@ -47,6 +51,7 @@ type gossip struct {
 	log   *slog.Logger
 	list  *memberlist.Memberlist
 	queue *memberlist.TransmitLimitedQueue
+	news  chan struct{} // this member's standing has changed
 
 	mu        sync.Mutex
 	mine      standing
@@ -74,7 +79,7 @@ type received struct {
 }
 
 func openGossip(c *Cluster) (*gossip, error) {
-	g := &gossip{c: c, log: c.log, standings: map[string]received{}}
+	g := &gossip{c: c, log: c.log, standings: map[string]received{}, news: make(chan struct{}, 1)}
 	g.mine = standing{Node: c.cfg.Node, Member: c.self, Run: c.dir.Record().Run}
 	key, err := transport.DeriveKey(c.cfg.Key, "gossip", 32)
 	if err != nil {
@@ -105,6 +110,8 @@ func openGossip(c *Cluster) (*gossip, error) {
 	if d := c.cfg.seams.gossip.probe; d > 0 {
 		config.ProbeInterval, config.ProbeTimeout = d, d/2
 	}
+	config.SuspicionMult = gossipSuspicion
+	config.RetransmitMult = gossipTransmits
 	config.PushPullInterval = gossipPushPull
 	config.GossipInterval = gossipInterval
 	config.EnableCompression = false
@@ -116,42 +123,46 @@ func openGossip(c *Cluster) (*gossip, error) {
 		a := p.Address.Unmap()
 		config.CIDRsAllowed = append(config.CIDRsAllowed, net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())})
 	}
-	g.queue = &memberlist.TransmitLimitedQueue{NumNodes: func() int { return len(c.cfg.Peers) }, RetransmitMult: 2}
+	g.queue = &memberlist.TransmitLimitedQueue{NumNodes: func() int { return len(c.cfg.Peers) },
+		RetransmitMult: gossipTransmits}
 	if g.list, err = memberlist.Create(config); err != nil {
 		return nil, errors.Join(fmt.Errorf("start gossip: %w", err), network.Shutdown())
 	}
 	return g, nil
 }
 
-// run invites whoever is missing until ctx ends.
+// run tells everybody this member's standing when it has changed, and invites whoever is missing, until ctx ends.
 func (g *gossip) run(ctx context.Context) {
 	every := gossipRejoin
 	if d := g.c.cfg.seams.gossip.rejoin; d > 0 {
 		every = d
 	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	repeats := 0
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-		}
 		g.mu.Lock()
 		left, mine := g.left, g.mine
 		g.mu.Unlock()
 		if left {
 			return
 		}
-		if mine.Serial > 0 {
-			g.spread(mine) // packets get lost
+		if repeats > 0 {
+			repeats--
+			g.tell(mine)
 		}
 		if missing := g.missing(); len(missing) > 0 {
 			if _, err := g.list.Join(missing); err != nil {
 				g.log.Debug("gossip does not reach everybody", "missing", fmt.Sprint(missing), "err", err)
 			}
 		}
-		timer.Reset(every)
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.news:
+			repeats = 1 + gossipRepeats
+		case <-tick.C:
+		}
 	}
 }
 
@@ -192,32 +203,37 @@ func (g *gossip) setStanding(b []byte) {
 	g.mu.Lock()
 	g.mine.Serial++
 	g.mine.Data = slices.Clone(b)
-	mine := g.mine
+	node := g.mine.Node
 	g.mu.Unlock()
-	g.spread(mine)
-	if len(mine.Data) > gossipPacket {
-		go g.deliver(mine)
+	select {
+	case g.news <- struct{}{}:
+	default:
 	}
+	g.c.box.put(Stands{Node: node})
 }
 
-// deliver sends a standing to each of the others over a connection.
-func (g *gossip) deliver(s standing) {
-	b, err := json.Marshal(s)
+// tell sends this member's standing to all that are alive. It may wait for one that does not answer.
+func (g *gossip) tell(mine standing) {
+	b, err := json.Marshal(mine)
 	if err != nil {
 		g.log.Error("standing cannot be encoded", "err", err)
 		return
 	}
+	send := g.list.SendBestEffort
+	if len(mine.Data) > gossipPacket {
+		send = g.list.SendReliable
+	}
 	for _, n := range g.list.Members() {
-		if n.Name == s.Node {
+		if n.Name == mine.Node {
 			continue
 		}
-		if err := g.list.SendReliable(n, b); err != nil {
-			g.log.Debug("standing does not reach a member", "peer", n.Name, "err", err)
+		if err := send(n, b); err != nil {
+			g.log.Debug("standing not sent", "peer", n.Name, "err", err)
 		}
 	}
 }
 
-// spread sends a standing to the others in packets.
+// spread passes another member's standing on in packets: it may not reach everybody itself.
 func (g *gossip) spread(s standing) {
 	if len(s.Data) > gossipPacket {
 		return
@@ -231,10 +247,12 @@ func (g *gossip) spread(s standing) {
 }
 
 func (g *gossip) all() map[string]Standing {
-	missing := map[string]bool{}
-	for _, name := range g.c.names {
-		missing[name] = name != g.c.cfg.Node && g.state(name) == "missing"
+	absent := map[string]bool{}
+	g.c.mu.Lock()
+	for name, m := range g.c.meetings {
+		absent[name] = !m.up
 	}
+	g.c.mu.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	all := map[string]Standing{}
@@ -242,7 +260,7 @@ func (g *gossip) all() map[string]Standing {
 		all[g.mine.Node] = Standing{Member: g.mine.Member, Data: slices.Clone(g.mine.Data)}
 	}
 	for node, r := range g.standings {
-		all[node] = Standing{Member: r.Member, Data: slices.Clone(r.Data), Age: time.Since(r.at), Absent: missing[node]}
+		all[node] = Standing{Member: r.Member, Data: slices.Clone(r.Data), Age: time.Since(r.at), Absent: absent[node]}
 	}
 	return all
 }
@@ -259,6 +277,7 @@ func (g *gossip) take(s standing) bool {
 		return false
 	}
 	g.standings[s.Node] = received{s, time.Now()}
+	g.c.box.put(Stands{Node: s.Node})
 	return true
 }
 

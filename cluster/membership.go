@@ -128,6 +128,15 @@ func (c *Cluster) changeVoters(ctx context.Context) {
 	}
 }
 
+// changing tells whether the voters change, or are to be changed by this member if it leads.
+func (c *Cluster) changing() bool {
+	committed, latest := c.configurations.get()
+	leads := c.isLeader()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return committed.index != latest.index || leads && len(c.joins)+len(c.removals) > 0
+}
+
 // RemoveMember takes a node out of the cluster for good, by way of the leader, which waits until the voters may change.
 // If the node can be reached it is told, and stays out until it is started with an empty data directory.
 func (c *Cluster) RemoveMember(ctx context.Context, node string) error {
@@ -160,6 +169,7 @@ func (c *Cluster) onRemove(ctx context.Context, from string, q removeRequest) (s
 	c.mu.Lock()
 	c.removals[q.Node] = true
 	c.mu.Unlock()
+	c.wake()
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()

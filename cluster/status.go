@@ -86,7 +86,7 @@ type Standing struct {
 	Member MemberID
 	Data   []byte
 	Age    time.Duration // since it was received here
-	Absent bool          // the member is not found by gossip
+	Absent bool          // the member does not answer
 }
 
 // Status describes this member's view of the cluster. It never blocks on the disk or on a peer.

@@ -18,7 +18,7 @@ import (
 )
 
 // housekeeping is how often the loop does what has no event of its own.
-const housekeeping = 250 * time.Millisecond
+const housekeeping = time.Second
 
 var errStopped = errors.New("hawitness is stopping")
 
@@ -80,7 +80,7 @@ func (w *Witness) Run(ctx context.Context) error {
 				return nil
 			}
 			w.service.Observe(ev)
-			if in, ok := w.link.Input(ev); ok {
+			for _, in := range w.link.Translate(ev) {
 				w.do(w.node.Step(w.clock.Now(), in))
 			}
 		case in := <-w.link.Inputs:
@@ -89,7 +89,7 @@ func (w *Witness) Run(ctx context.Context) error {
 			f(w.clock.Now())
 		case <-timer.C:
 			w.service.CheckQuorum()
-			for _, in := range w.link.Standings(time.Now()) {
+			for _, in := range w.link.Standings() {
 				w.do(w.node.Step(w.clock.Now(), in))
 			}
 			w.do(w.node.Tick(w.clock.Now()))

@@ -39,7 +39,7 @@ type (
 	Stands struct {
 		Member Member
 		Groups map[string]Standing
-		Absent bool // gossip does not find it
+		Absent bool // it does not answer
 	}
 )
 

@@ -47,6 +47,7 @@ type Log struct {
 	voteTerm atomic.Uint64 // of the vote that is being written; raft sets it, then the candidate
 
 	closing chan struct{}
+	failed  chan struct{} // a write did
 	once    sync.Once
 	probes  sync.WaitGroup
 }
@@ -65,7 +66,8 @@ func (d *Directory) OpenLog(hooks LogHooks) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open raft.db: %w", err)
 	}
-	l := &Log{bolt: bolt, health: &Health{}, fault: d.opt.Fault, log: d.log, hooks: hooks, closing: make(chan struct{})}
+	l := &Log{bolt: bolt, health: &Health{}, fault: d.opt.Fault, log: d.log, hooks: hooks, closing: make(chan struct{}),
+		failed: make(chan struct{}, 1)}
 	count := func() error {
 		if err := l.set(keyRun, binary.BigEndian.AppendUint64(nil, run)); err != nil {
 			return err
@@ -135,6 +137,12 @@ func (l *Log) do(operation string, f func() error) error {
 		err = f()
 	}
 	end(err)
+	if err != nil {
+		select {
+		case l.failed <- struct{}{}:
+		default:
+		}
+	}
 	return err
 }
 
@@ -142,25 +150,30 @@ func (l *Log) do(operation string, f func() error) error {
 // succeeding while entries do not.
 const probeSize = 64 << 10
 
-// probe writes once a second while writes fail, and declares the disk fit when that succeeds.
+// probeEvery is the time from a write that failed to a probe, and between probes.
+const probeEvery = time.Second
+
+// probe writes now and then while writes fail, and declares the disk fit when that succeeds.
 func (l *Log) probe() {
 	defer l.probes.Done()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	for {
 		select {
 		case <-l.closing:
 			return
-		case <-tick.C:
+		case <-l.failed:
 		}
-		if !l.health.Failing() {
-			continue
-		}
-		if err := l.set(keyProbe, make([]byte, probeSize)); err != nil {
-			continue
-		}
-		if err := l.set(keyProbe, nil); err == nil {
-			l.health.recovered()
+		for l.health.Failing() {
+			select {
+			case <-l.closing:
+				return
+			case <-time.After(probeEvery):
+			}
+			if err := l.set(keyProbe, make([]byte, probeSize)); err != nil {
+				continue
+			}
+			if err := l.set(keyProbe, nil); err == nil {
+				l.health.recovered()
+			}
 		}
 	}
 }

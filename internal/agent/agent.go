@@ -41,7 +41,8 @@ import (
 
 const (
 	inboxSize    = 1024                   // events of the world that wait for the loop
-	housekeeping = 250 * time.Millisecond // how often the loop does what has no event of its own
+	housekeeping = time.Second            // how often the loop does what has no event of its own
+	retryFailed  = 250 * time.Millisecond // and how often while the kernel has refused something
 	hearingSpan  = 20 * time.Millisecond  // how long a tick waits at most for what is in the inbox
 	stopGrace    = 5 * time.Second        // how long a shutdown may take in all
 	localEvents  = 1024                   // kept without a cluster
@@ -151,7 +152,7 @@ type Agent struct {
 	groupStates   map[string]notify.State // last reported
 	leftovers     []leftover
 
-	housekeepAt  clock.Time
+	housekept    clock.Time  // when the last housekeeping was
 	takenChanged bool        // addresses were taken or dropped since it was last said whose claims are to be heard
 	radioWaits   atomic.Bool // a radioChanged is on its way: further changes need no other
 	radioMissed  atomic.Bool // it did not fit into the inbox
@@ -529,11 +530,19 @@ const grain = clock.Time(time.Millisecond)
 
 // wakeAt is when the loop is next due: the machine's deadline, the next look, or the next housekeeping.
 func (a *Agent) wakeAt() clock.Time {
-	at := clock.Earliest(a.machine.Deadline(), a.lookAt, a.housekeepAt)
+	at := clock.Earliest(a.machine.Deadline(), a.lookAt, a.housekeepAt())
 	if !a.clustered() {
 		at = (at + grain - 1) / grain * grain
 	}
 	return at
+}
+
+// housekeepAt is when to do what is due now and then.
+func (a *Agent) housekeepAt() clock.Time {
+	if a.guardFault != "" || len(a.leftovers) > 0 {
+		return a.housekept.Add(retryFailed)
+	}
+	return a.housekept.Add(housekeeping)
 }
 
 // withdraw makes sure that nothing stays behind: the guard is shut and gone only after the addresses are.
@@ -576,7 +585,7 @@ func (a *Agent) withdraw() {
 // fromCluster takes in what the cluster says.
 func (a *Agent) fromCluster(ev cluster.Event) {
 	a.service.Observe(ev)
-	if in, ok := a.link.Input(ev); ok {
+	for _, in := range a.link.Translate(ev) {
 		a.step(in)
 	}
 }
@@ -612,11 +621,11 @@ func (a *Agent) fromWorld(ev any) {
 
 // housekeep does what is due now and then.
 func (a *Agent) housekeep() {
-	if now := a.clock.Now(); now < a.housekeepAt {
+	now := a.clock.Now()
+	if now < a.housekeepAt() {
 		return // the timer runs for the machine's deadlines, too
-	} else {
-		a.housekeepAt = now.Add(housekeeping)
 	}
+	a.housekept = now
 	a.opt.Supervisor.Alive()
 	a.dropLeftovers()
 	if a.radioMissed.Swap(false) {
@@ -626,7 +635,7 @@ func (a *Agent) housekeep() {
 	a.keepCarriers()
 	if a.clustered() {
 		a.service.CheckQuorum()
-		for _, in := range a.link.Standings(time.Now()) {
+		for _, in := range a.link.Standings() {
 			a.step(in)
 		}
 	}

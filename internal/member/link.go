@@ -11,9 +11,6 @@ import (
 	"github.com/hactl/had/fsm"
 )
 
-// standingsEvery is how often the other members' standings are looked up. They only choose whom to invite.
-const standingsEvery = 250 * time.Millisecond
-
 // Link carries the lease protocol's actions to the cluster, and what the cluster says to the lease protocol. Its
 // methods belong to the goroutine that owns the lease.Node; Inputs is what that goroutine selects on beside
 // Cluster.Events.
@@ -23,8 +20,7 @@ type Link struct {
 	Inputs  chan lease.Input // answers of what blocks: the disk
 
 	noteCeiling func(time.Duration) error
-	raising     atomic.Int64 // the ceiling that is being written, or is written; zero again when that has failed
-	looked      time.Time
+	raising     atomic.Int64      // the ceiling that is being written, or is written; zero again when that has failed
 	known       map[string]string // standings by node, as published
 	absent      map[string]bool   // nodes that gossip did not find
 }
@@ -35,26 +31,28 @@ func NewLink(c *cluster.Cluster, log *slog.Logger) *Link {
 		known: map[string]string{}, absent: map[string]bool{}}
 }
 
-// Input translates an event. It returns false if the lease protocol has no use for it.
-func (l *Link) Input(ev cluster.Event) (lease.Input, bool) {
+// Translate says in inputs of the lease protocol what an event says, which may be nothing.
+func (l *Link) Translate(ev cluster.Event) []lease.Input {
 	switch ev := ev.(type) {
 	case cluster.Message:
 		m, err := lease.Decode(ev.Payload)
 		if err != nil {
 			l.Log.Warn("message dropped", "peer", string(ev.From), "err", err)
-			return nil, false
+			return nil
 		}
-		return lease.Received{From: ev.From, Message: m}, true
+		return []lease.Input{lease.Received{From: ev.From, Message: m}}
 	case cluster.Leadership:
-		return lease.Leads{Member: ev.Leader, Term: ev.Term}, true
+		return []lease.Input{lease.Leads{Member: ev.Leader, Term: ev.Term}}
 	case cluster.Voters:
-		return lease.Configured{Committed: configuration(ev.Committed), Latest: configuration(ev.Latest)}, true
+		return []lease.Input{lease.Configured{Committed: configuration(ev.Committed), Latest: configuration(ev.Latest)}}
 	case cluster.Applied:
-		return lease.Applied{Index: ev.Index}, true
+		return []lease.Input{lease.Applied{Index: ev.Index}}
 	case cluster.Proposed:
-		return lease.Outcome{Tag: ev.Tag, Result: ev.Result, Err: ev.Err}, true
+		return []lease.Input{lease.Outcome{Tag: ev.Tag, Result: ev.Result, Err: ev.Err}}
+	case cluster.Stands, cluster.PeerChanged:
+		return l.Standings()
 	default:
-		return nil, false
+		return nil
 	}
 }
 
@@ -113,12 +111,9 @@ func (l *Link) Publish(groups map[string]lease.Standing) {
 	}
 }
 
-// Standings returns what directors have published since the last look, as inputs; nothing if that was just before.
-func (l *Link) Standings(now time.Time) []lease.Input {
-	if now.Sub(l.looked) < standingsEvery {
-		return nil
-	}
-	l.looked = now
+// Standings returns what directors have published since the last look, as inputs. Events say when to look; a look now and then
+// finds what was said while there were too many of them.
+func (l *Link) Standings() []lease.Input {
 	var all []lease.Input
 	for node, s := range l.Cluster.Standings() {
 		if l.known[node] == string(s.Data) && l.absent[node] == s.Absent {

@@ -28,8 +28,8 @@ func TestWhatTheLeaseProtocolProposesIsSuchAsTheLogTakes(t *testing.T) {
 
 func TestTheLeaseProtocolIsToldHowFarTheLogIsApplied(t *testing.T) {
 	l := &Link{Log: slog.New(slog.DiscardHandler)}
-	if in, ok := l.Input(cluster.Applied{Index: 9}); !ok || in != (lease.Applied{Index: 9}) {
-		t.Fatalf("%+v, %v", in, ok)
+	if in := l.Translate(cluster.Applied{Index: 9}); len(in) != 1 || in[0] != (lease.Applied{Index: 9}) {
+		t.Fatalf("%+v", in)
 	}
 }
 

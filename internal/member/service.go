@@ -30,7 +30,8 @@ const (
 	observeWait = 10 * time.Millisecond  // between two looks at a move
 	askLeader   = 250 * time.Millisecond // between two questions to the leader meanwhile
 	settleWait  = time.Second            // for a committed change to show in this member's own state
-	expireEvery = time.Second            // between two looks for maintenance whose time is over
+	expireEvery = 30 * time.Second       // between two looks for maintenance whose time is over: the wall clock may have been set
+	expireAgain = time.Second            // after its end could not be committed
 	expireWait  = 5 * time.Second        // for its end to be committed; else it is tried again
 	eventsKept  = 4096
 	notesKept   = 64 // journal notes that wait to be committed
@@ -55,7 +56,8 @@ type Service struct {
 	move    Mover
 	reload  func(context.Context) (api.ReloadOutcome, error)
 	notes   chan fsm.Command
-	quorum  bool // as last noted; the loop's
+	changed chan struct{} // the log has changed, or its leader
+	quorum  bool          // as last noted; the loop's
 
 	mu        sync.Mutex
 	journaled uint64 // newest log index that events hold
@@ -67,7 +69,7 @@ func NewService(cfg cluster.Config, c *cluster.Cluster, report func(context.Cont
 	move Mover, reload func(context.Context) (api.ReloadOutcome, error)) *Service {
 	node := cfg.Node
 	s := &Service{node: node, config: cfg, cluster: c, log: cfg.Logger, events: eventlog.New(node, eventsKept), report: report, move: move,
-		reload: reload, notes: make(chan fsm.Command, notesKept)}
+		reload: reload, notes: make(chan fsm.Command, notesKept), changed: make(chan struct{}, 1)}
 	c.Handle(methodReport, func(ctx context.Context, _ string, _ json.RawMessage) (any, error) { return s.report(ctx) })
 	c.Handle(methodView, func(ctx context.Context, _ string, _ json.RawMessage) (any, error) {
 		if err := c.Verify(ctx); err != nil {
@@ -96,16 +98,16 @@ type moveCall struct {
 // Run commits notes to the journal, and as the leader the end of maintenance, until ctx ends. A note that cannot be
 // committed within a minute stays local.
 func (s *Service) Run(ctx context.Context) {
-	expire := time.NewTicker(expireEvery)
+	expire := time.NewTimer(0)
 	defer expire.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.changed:
+			expire.Reset(s.expireMaintenance(ctx, time.Now()))
 		case <-expire.C:
-			if s.cluster.Status().Leader == s.cluster.Self() {
-				s.expireMaintenance(ctx, time.Now())
-			}
+			expire.Reset(s.expireMaintenance(ctx, time.Now()))
 		case note := <-s.notes:
 			submit, cancel := context.WithTimeout(ctx, time.Minute)
 			if _, err := s.cluster.Submit(submit, note); err != nil {
@@ -134,7 +136,9 @@ func (s *Service) Observe(ev cluster.Event) {
 	switch ev := ev.(type) {
 	case cluster.Applied:
 		s.applied()
+		s.nudge()
 	case cluster.Leadership:
+		s.nudge()
 		text := "nobody leads the log"
 		if ev.Leader != "" {
 			text = fmt.Sprintf("%s leads the log in term %d", ev.Leader.Node(), ev.Term)
@@ -146,6 +150,15 @@ func (s *Service) Observe(ev cluster.Event) {
 		} else {
 			s.local(api.EventMember, api.Warn, ev.Name, ev.Name+" does not answer: "+ev.Reason)
 		}
+		s.CheckQuorum()
+	}
+}
+
+// nudge has the end of maintenance looked up: the log has changed, or its leader.
+func (s *Service) nudge() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
 	}
 }
 
@@ -366,13 +379,22 @@ func (s *Service) SetMaintenance(ctx context.Context, mark api.Maintenance, on b
 	return ctx.Err()
 }
 
-// expireMaintenance takes off marks whose time is over, by the wall clock of this member, which leads the log.
-func (s *Service) expireMaintenance(ctx context.Context, now time.Time) {
+// expireMaintenance takes off marks whose time is over, by the wall clock of this member, if it leads the log. It returns when
+// to look again.
+func (s *Service) expireMaintenance(ctx context.Context, now time.Time) (again time.Duration) {
+	again = expireEvery
+	if s.cluster.Status().Leader != s.cluster.Self() {
+		return again
+	}
 	var over []fsm.Mark
 	s.cluster.Read(func(state *fsm.State) {
 		for _, m := range state.Maintenances() {
-			if m.Until != 0 && m.Until.Time().Before(now) {
+			switch left := m.Until.Time().Sub(now); {
+			case m.Until == 0:
+			case left < 0:
 				over = append(over, m)
+			default:
+				again = min(again, left+time.Millisecond)
 			}
 		}
 	})
@@ -382,9 +404,11 @@ func (s *Service) expireMaintenance(ctx context.Context, now time.Time) {
 			Maintenance: &fsm.Maintenance{Node: m.Node, Until: m.Until, Reason: "its time is over"}}
 		if _, err := s.cluster.Submit(ctx, command); err != nil {
 			s.log.Warn("cannot end a maintenance", "node", m.Node, "err", err)
+			again = expireAgain
 		}
 		cancel()
 	}
+	return again
 }
 
 // Move is part of control.Backend.
