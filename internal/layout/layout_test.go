@@ -54,6 +54,7 @@ func TestPureCoresUseTheStandardLibraryOnly(t *testing.T) {
 		"fsm":                     nil,
 		"cluster/lease":           {"internal/clock", "fsm"},
 		"fencing":                 {"internal/clock"},
+		"lvs/check/verdict":       {"internal/clock"},
 		"internal/agent/director": {"internal/clock", "fsm", "cluster/lease", "vrrp"},
 		"internal/control/view":   {"internal/control/api"},
 	}
@@ -98,6 +99,8 @@ func TestLinks(t *testing.T) {
 		{"vrrp/speaker", []string{"cluster", "fsm", "lvs", "fencing", "internal/conf"}, "VRRP works without a cluster"},
 		{"bfd/speaker", []string{"cluster", "fsm", "vrrp", "lvs", "fencing", "internal/conf"}, "siblings meet only in internal/agent"},
 		{"fencing/guard", []string{"cluster", "fsm", "vrrp", "lvs", "internal/conf"}, "siblings meet only in internal/agent"},
+		{"lvs/check", []string{"cluster", "fsm", "vrrp", "fencing", "internal/conf", "internal/agent", "internal/linux", "internal/notify"},
+			"siblings meet only in internal/agent"},
 		{"internal/conf", []string{"cluster", "fsm", "vrrp", "lvs", "fencing", "internal/linux", "internal/agent"},
 			"the configuration is data; a witness reads it too"},
 		{"internal/linux", []string{"cluster", "fsm", "vrrp", "lvs", "fencing", "internal/conf", "internal/agent"},
@@ -133,6 +136,7 @@ func TestDoors(t *testing.T) {
 		{"github.com/google/nftables", []string{"fencing/guard", "internal/linux/filter", "internal/lab"}},
 		{"github.com/spf13/cobra", []string{"internal/control/cli"}},
 		{"github.com/gosnmp/gosnmp", []string{"internal/notify/trap"}},
+		{"github.com/dlclark/regexp2", []string{"lvs/check"}},
 		{"net/smtp", []string{"internal/notify/mail"}},
 	}
 	for name, p := range packages(t) {

@@ -1,0 +1,394 @@
+package check
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/hactl/had/internal/clock"
+	"github.com/hactl/had/lvs/check/verdict"
+)
+
+// Bounds of an Engine.
+const (
+	attemptsMax = 4096 // attempts over the network under way at once
+	scriptsMax  = 64   // scripts under way at once
+
+	// An attempt over the network may take as long as the interval, or if that is longer so many times the time for
+	// connecting and each read: a server that sends a byte now and then is not up.
+	patience = 4
+
+	lateAfter = 5 * time.Second // an attempt that has to wait longer than this is worth a line in the log
+)
+
+// Options are what an Engine needs of its surroundings.
+type Options struct {
+	// Now reads the clock of schedules. It is called by any goroutine.
+	Now func() clock.Time
+
+	// Report is called with the first verdict of each check and with each change, by one goroutine, in order. The Engine
+	// stands still until it returns. It may call the Engine's methods, except Close.
+	Report func(Result)
+
+	// Run runs a script for Misc and blocks until none of its processes is left: at the latest soon after timeout or the end
+	// of ctx. err says why the script has no exit status. It is called by many goroutines. nil: there are no scripts.
+	Run func(ctx context.Context, script any, timeout time.Duration) (status int, err error)
+
+	Log *slog.Logger
+}
+
+// Engine makes the attempts of many checks. Its methods may be called by any goroutine and do not block, except Close.
+type Engine struct {
+	options  Options
+	searches chan struct{} // slots for searching long bodies
+	seed     maphash.Seed
+	ctx      context.Context
+	cancel   context.CancelFunc
+	ended    chan struct{} // closed when the loop has ended
+
+	mu      sync.Mutex
+	pending pending
+	wake    chan struct{} // 1: something is pending
+
+	// What follows belongs to the loop.
+	checks map[string]*entry
+	lanes  [2]lane
+	done   chan ending // never full
+	late   clock.Time  // when lateness was last logged
+}
+
+// pending is what callers ask for until the loop takes it.
+type pending struct {
+	checks    []Check // with set
+	set       bool
+	suspended map[string]bool
+	inputs    map[string]verdict.Outcome
+}
+
+// entry is one check.
+type entry struct {
+	Check
+	config verdict.Config
+	state  verdict.State
+	prober prober // nil: an Input, or a check that cannot be made
+	lane   *lane
+	index  int // in the lane's heap; -1: not there
+
+	ctx    context.Context
+	cancel context.CancelFunc // when the check is removed
+}
+
+// ending is the end of an attempt.
+type ending struct {
+	entry   *entry
+	outcome verdict.Outcome
+}
+
+// lane is a kind of attempts with a bound of its own: those over the network, and scripts.
+type lane struct {
+	due     dueHeap
+	running int
+	max     int
+}
+
+// New returns an Engine without checks. Close ends it.
+func New(options Options) *Engine { return newEngine(options, attemptsMax, scriptsMax) }
+
+func newEngine(options Options, attempts, scripts int) *Engine {
+	e := &Engine{
+		options:  options,
+		searches: make(chan struct{}, searchSlots),
+		seed:     maphash.MakeSeed(),
+		ended:    make(chan struct{}),
+		wake:     make(chan struct{}, 1),
+		checks:   map[string]*entry{},
+		lanes:    [2]lane{{max: attempts}, {max: scripts}},
+		done:     make(chan ending, attempts+scripts),
+	}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	go e.loop()
+	return e
+}
+
+// Set replaces the checks. One whose ID and Probe are as before keeps its state, and takes over what else has changed.
+// Others begin anew; those that are not in the list any more end. IDs are unique.
+func (e *Engine) Set(checks []Check) {
+	e.ask(func(p *pending) { p.checks, p.set = checks, true })
+}
+
+// Suspend stops the attempts of a check or lets them go on. While it is suspended its verdict stays as it is. Checks that
+// Set makes later are not suspended.
+func (e *Engine) Suspend(id string, suspended bool) {
+	e.ask(func(p *pending) {
+		if p.suspended == nil {
+			p.suspended = map[string]bool{}
+		}
+		p.suspended[id] = suspended
+	})
+}
+
+// Input gives the outcome of an Input. Only the latest counts.
+func (e *Engine) Input(id string, outcome verdict.Outcome) {
+	e.ask(func(p *pending) {
+		if p.inputs == nil {
+			p.inputs = map[string]verdict.Outcome{}
+		}
+		p.inputs[id] = outcome
+	})
+}
+
+func (e *Engine) ask(change func(*pending)) {
+	e.mu.Lock()
+	change(&e.pending)
+	e.mu.Unlock()
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Close ends all checks and blocks until nothing is left of them, processes of scripts included. Nothing is reported
+// afterwards.
+func (e *Engine) Close() {
+	e.cancel()
+	<-e.ended
+}
+
+func (e *Engine) loop() {
+	defer close(e.ended)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		timer.Reset(e.start())
+		select {
+		case <-e.wake:
+			e.take()
+		case end := <-e.done:
+			e.end(end)
+			for range len(e.done) { // what ended meanwhile, before the timer is set again
+				e.end(<-e.done)
+			}
+		case <-timer.C:
+		case <-e.ctx.Done():
+			for e.lanes[0].running+e.lanes[1].running > 0 {
+				end := <-e.done
+				end.entry.lane.running--
+			}
+			return
+		}
+	}
+}
+
+// start begins the attempts that are due, as far as there is room, and returns the time until the next is due.
+func (e *Engine) start() time.Duration {
+	now := e.options.Now()
+	next := time.Duration(math.MaxInt64)
+	for i := range e.lanes {
+		l := &e.lanes[i]
+		for len(l.due) > 0 && l.running < l.max {
+			x := l.due[0]
+			wait := x.state.Due.Sub(now)
+			if wait > 0 {
+				next = min(next, wait)
+				break
+			}
+			if -wait > lateAfter && now.Sub(e.late) > time.Minute {
+				e.late = now
+				e.options.Log.Warn("health checks are late", "by", (-wait).Round(time.Second), "check", x.ID, "under_way", l.running)
+			}
+			heap.Pop(&l.due)
+			e.step(x, verdict.Tick{})
+		}
+	}
+	return next
+}
+
+// step gives an event to a check and does what follows.
+func (e *Engine) step(x *entry, event verdict.Event) {
+	now := e.options.Now()
+	var action verdict.Action
+	x.state, action = x.state.Step(&x.config, now, event)
+	switch action := action.(type) {
+	case verdict.Attempt:
+		x.lane.running++
+		go e.attempt(x, x.prober, x.limit(), action.Step)
+	case verdict.Report:
+		e.options.Report(Result{ID: x.ID, Up: x.state.Up, Adjust: x.state.Adjust, Reason: action.Reason, At: now})
+	case verdict.Note:
+		if x.LogFailures {
+			e.options.Log.Info("health check attempt failed", "check", x.ID, "reason", action.Reason)
+		}
+	}
+	if x.prober != nil && !x.state.Due.IsZero() {
+		switch {
+		case x.index < 0:
+			heap.Push(&x.lane.due, x)
+		default:
+			heap.Fix(&x.lane.due, x.index)
+		}
+	}
+}
+
+// attempt makes one attempt of a check. It is the attempt's own goroutine.
+func (e *Engine) attempt(x *entry, p prober, limit time.Duration, step int) {
+	ctx, cancel := x.ctx, context.CancelFunc(func() {})
+	if limit > 0 {
+		ctx, cancel = context.WithTimeout(ctx, limit)
+	}
+	outcome := p.attempt(ctx, step)
+	if !outcome.OK && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		outcome.Reason += fmt.Sprintf(", given up after %v", limit)
+	}
+	cancel()
+	e.done <- ending{x, outcome}
+}
+
+// limit bounds an attempt as a whole; 0: it bounds itself.
+func (x *entry) limit() time.Duration {
+	if p, ok := x.Probe.(interface{ timeout() time.Duration }); ok {
+		return max(x.config.Interval, patience*p.timeout())
+	}
+	return 0
+}
+
+func (e *Engine) end(end ending) {
+	x := end.entry
+	x.lane.running--
+	if e.checks[x.ID] == x {
+		e.step(x, verdict.Done{Outcome: end.outcome})
+	}
+}
+
+// take does what callers have asked for.
+func (e *Engine) take() {
+	e.mu.Lock()
+	p := e.pending
+	e.pending = pending{}
+	e.mu.Unlock()
+	if p.set {
+		e.set(p.checks)
+	}
+	for id, suspended := range p.suspended {
+		if x := e.checks[id]; x != nil && x.state.Suspended != suspended {
+			if suspended {
+				e.step(x, verdict.Suspend{})
+			} else {
+				e.step(x, verdict.Resume{})
+			}
+		}
+	}
+	for id, outcome := range p.inputs {
+		if x := e.checks[id]; x != nil {
+			if _, ok := x.Probe.(Input); ok {
+				e.step(x, verdict.Done{Outcome: outcome})
+			}
+		}
+	}
+}
+
+func (e *Engine) set(checks []Check) {
+	wanted := make(map[string]bool, len(checks))
+	for _, c := range checks {
+		wanted[c.ID] = true
+	}
+	for id, x := range e.checks {
+		if !wanted[id] {
+			e.remove(x)
+		}
+	}
+	for _, c := range checks {
+		switch x := e.checks[c.ID]; {
+		case x == nil:
+			e.add(c)
+		case c.same(&x.Check):
+			e.update(x, c)
+		default:
+			e.remove(x)
+			e.add(c)
+		}
+	}
+}
+
+// add begins a check.
+func (e *Engine) add(c Check) {
+	x := &entry{Check: c, config: c.config(), lane: e.laneOf(c.Probe), index: -1}
+	x.ctx, x.cancel = context.WithCancel(e.ctx)
+	now := e.options.Now()
+	x.state = verdict.Begin(&x.config, now, e.fraction(c.ID))
+	e.checks[c.ID] = x
+	var err error
+	if x.prober, err = c.Probe.prepare(e); err != nil {
+		e.step(x, verdict.Done{Outcome: failed("cannot check: " + err.Error())})
+		return
+	}
+	if x.prober != nil {
+		heap.Push(&x.lane.due, x)
+	}
+}
+
+// fraction returns a number in [0, 1) that is random, and the same for one ID.
+func (e *Engine) fraction(id string) float64 {
+	return float64(maphash.String(e.seed, id)>>11) / (1 << 53)
+}
+
+// update gives a check what has changed besides what decides its verdict.
+func (e *Engine) update(x *entry, c Check) {
+	interval := x.config.Interval
+	x.Check, x.config = c, c.config()
+	prober, err := c.Probe.prepare(e)
+	if err != nil || prober == nil {
+		return
+	}
+	x.prober = prober
+	if sooner := e.options.Now().Add(x.config.Interval); x.config.Interval < interval && x.index >= 0 && sooner.Before(x.state.Due) {
+		x.state.Due = sooner
+		heap.Fix(&x.lane.due, x.index)
+	}
+}
+
+func (e *Engine) remove(x *entry) {
+	x.cancel()
+	delete(e.checks, x.ID)
+	if x.index >= 0 {
+		heap.Remove(&x.lane.due, x.index)
+	}
+}
+
+func (e *Engine) laneOf(p Probe) *lane {
+	if _, ok := p.(Misc); ok {
+		return &e.lanes[1]
+	}
+	return &e.lanes[0]
+}
+
+// dueHeap has the check that is due first on top.
+type dueHeap []*entry
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].state.Due.Before(h[j].state.Due) }
+func (h dueHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+// Push and Pop serve package heap.
+func (h *dueHeap) Push(x any) {
+	entry := x.(*entry)
+	entry.index = len(*h)
+	*h = append(*h, entry)
+}
+
+func (h *dueHeap) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	last.index = -1
+	return last
+}
