@@ -77,8 +77,8 @@ func (p *HTTP) schedule(c *verdict.Config) {
 
 type httpProber struct {
 	*HTTP
-	engine *Engine
-	urls   []httpURL
+	searches chan struct{} // slots for long bodies
+	urls     []httpURL
 }
 
 type httpURL struct {
@@ -89,7 +89,7 @@ type httpURL struct {
 }
 
 func (p *HTTP) prepare(e *Engine) (prober, error) {
-	h := &httpProber{HTTP: p, engine: e}
+	h := &httpProber{HTTP: p, searches: e.searches}
 	for i := range p.URLs {
 		u := httpURL{URL: &p.URLs[i], request: p.request(&p.URLs[i])}
 		u.what = "GET " + u.Path
@@ -132,21 +132,39 @@ func (p *HTTP) host(u *URL) string {
 
 func (p *httpProber) attempt(ctx context.Context, step int) verdict.Outcome {
 	u := &p.urls[step]
-	conn, err := p.dial(ctx, "tcp")
+	a := &answer{ctx: ctx, url: u, slots: p.searches}
+	if u.Digest != "" {
+		a.digest = md5.New()
+	}
+	defer a.release()
+	err := p.fetch(ctx, u, a)
+	if err == nil {
+		err = a.judge()
+		if err != nil {
+			err = errors.New(u.what + err.Error())
+		}
+	}
 	if err != nil {
 		return failed(err.Error())
+	}
+	return succeeded(fmt.Sprintf("%sstatus %d", u.what, a.status))
+}
+
+// fetch connects, makes the request of a URL and takes in the answer.
+func (p *httpProber) fetch(ctx context.Context, u *httpURL, a *answer) error {
+	conn, err := p.dial(ctx, "tcp")
+	if err != nil {
+		return err
 	}
 	defer conn.Close()
 	var stream net.Conn = conn
 	if p.Secure {
 		secure := tls.Client(conn, p.tlsConfig(u.URL))
 		if err := secure.HandshakeContext(ctx); err != nil {
-			return failed(fmt.Sprintf("TLS handshake with %v: %s", p.Target, p.reason(err)))
+			return fmt.Errorf("TLS handshake with %v: %s", p.Target, p.reason(err))
 		}
 		stream = secure
 	}
-	a := p.answer(ctx, u)
-	defer a.release()
 	if p.Protocol == HTTP2 {
 		err = p.fetch2(ctx, stream, u, a)
 	} else {
@@ -155,13 +173,21 @@ func (p *httpProber) attempt(ctx context.Context, step int) verdict.Outcome {
 			err = errors.New("closed without TLS's close_notify")
 		}
 	}
-	if err == nil {
-		err = a.judge()
-	}
 	if err != nil {
-		return failed(u.what + err.Error())
+		return errors.New(u.what + err.Error())
 	}
-	return succeeded(fmt.Sprintf("%sstatus %d", u.what, a.status))
+	return nil
+}
+
+// Fetch makes the request of the first URL and returns the status code and the MD5 of the body in hex, whatever a check
+// would say to them. What the server sends is copied to raw: all of it with HTTP/1, and the body with HTTP/2.
+func (p *HTTP) Fetch(ctx context.Context, raw io.Writer) (status int, digest string, err error) {
+	u := URL{Path: p.URLs[0].Path, Host: p.URLs[0].Host, ServerName: p.URLs[0].ServerName, Status: []StatusRange{{0, 999}}}
+	h := &httpProber{HTTP: p}
+	a := &answer{ctx: ctx, url: &httpURL{URL: &u, what: fmt.Sprintf("GET %s at %v: ", u.Path, p.Target), request: p.request(&u)},
+		digest: md5.New(), raw: raw}
+	err = h.fetch(ctx, a.url, a)
+	return a.status, hex.EncodeToString(a.digest.Sum(nil)), err
 }
 
 func (p *HTTP) tlsConfig(u *URL) *tls.Config {
@@ -185,6 +211,9 @@ func (p *httpProber) fetch1(conn net.Conn, u *httpURL, a *answer) error {
 	}
 	r := readers.Get().(*bufio.Reader)
 	r.Reset(conn)
+	if a.raw != nil {
+		r.Reset(io.TeeReader(conn, a.raw))
+	}
 	defer func() {
 		r.Reset(nil)
 		readers.Put(r)
@@ -289,7 +318,11 @@ func (p *httpProber) fetch2(ctx context.Context, conn net.Conn, u *httpURL, a *a
 	if err := a.begin(response.StatusCode); err != nil {
 		return err
 	}
-	if _, err = io.Copy(a, response.Body); err != nil && !errors.Is(err, errAnswer) {
+	body := io.Reader(response.Body)
+	if a.raw != nil {
+		body = io.TeeReader(body, a.raw)
+	}
+	if _, err = io.Copy(a, body); err != nil && !errors.Is(err, errAnswer) {
 		return errors.New(p.reason(err))
 	}
 	return err
@@ -304,15 +337,8 @@ type answer struct {
 	status int
 	size   int
 	digest hash.Hash // nil: not wanted
+	raw    io.Writer // gets a copy of what comes; nil: nobody does
 	body   []byte    // kept to be searched
-}
-
-func (p *httpProber) answer(ctx context.Context, u *httpURL) *answer {
-	a := &answer{ctx: ctx, url: u, slots: p.engine.searches}
-	if u.Digest != "" {
-		a.digest = md5.New()
-	}
-	return a
 }
 
 func (a *answer) release() {

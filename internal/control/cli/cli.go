@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,21 @@ type Environment struct {
 	CheckKey       func(path string) error // why a file cannot be a key file
 	// Demo plays the demonstration. An error that is no api.Problem is reported as a failure.
 	Demo func(context.Context, DemoOptions) error
+	// Genhash fetches a page as HTTP_GET and SSL_GET do and returns the MD5 of its body in hex.
+	Genhash func(context.Context, GenhashOptions) (digest string, err error)
+}
+
+// GenhashOptions is what `hactl genhash` was asked for.
+type GenhashOptions struct {
+	Server      netip.AddrPort
+	Path        string
+	TLS         bool
+	VirtualHost string // empty: the server's address
+	ServerName  string // that TLS asks for; empty: none
+	Protocol    string // 1.0, 1.0c, 1.1 or 2
+	Timeout     time.Duration
+	Mark        uint32
+	Raw         io.Writer // gets what the server sends; nil: nobody does
 }
 
 // DemoOptions is what `hactl demo` was asked for.
@@ -136,7 +152,7 @@ func (a *app) root() *cobra.Command {
 	in("ask", a.statusCommand(), a.clusterCommand(), a.vipCommand(), a.groupCommand(), a.whyCommand(), a.eventsCommand(),
 		a.isOwnerCommand(), a.waitCommand())
 	in("act", a.moveCommand(), a.maintenanceCommand())
-	in("other", a.configCommand(), a.keygenCommand(), a.demoCommand(), a.versionCommand())
+	in("other", a.configCommand(), a.genhashCommand(), a.keygenCommand(), a.demoCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")
 	return root

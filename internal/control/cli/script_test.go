@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -36,6 +37,12 @@ func hactl() {
 		Demo: func(_ context.Context, o DemoOptions) error {
 			_, err := o.Out.Write([]byte(map[bool]string{true: "interactive demo\n", false: "demo\n"}[o.Interactive]))
 			return err
+		},
+		Genhash: func(_ context.Context, o GenhashOptions) (string, error) {
+			if o.Raw != nil {
+				fmt.Fprintf(o.Raw, "%v %s", o.Server, o.Path)
+			}
+			return strings.TrimSpace(fmt.Sprintln(o.Server, o.Path, o.TLS, o.VirtualHost, o.ServerName, o.Protocol, o.Timeout, o.Mark)), nil
 		},
 	}))
 }
