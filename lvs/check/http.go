@@ -71,7 +71,7 @@ type URL struct {
 type StatusRange struct{ First, Last int }
 
 func (p *HTTP) schedule(c *verdict.Config) {
-	c.Steps, c.FastRecovery = len(p.URLs), p.FastRecovery
+	c.Steps, c.Rounds, c.FastRecovery = len(p.URLs), true, p.FastRecovery
 	c.FailedInterval = max(c.Interval, c.RetryDelay)
 }
 

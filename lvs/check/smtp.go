@@ -19,7 +19,7 @@ type SMTP struct {
 	Helo string // name that this host gives itself
 }
 
-func (SMTP) schedule(*verdict.Config) {}
+func (SMTP) schedule(c *verdict.Config) { c.RetryFailed = true }
 
 func (p SMTP) prepare(*Engine) (prober, error) { return &p, nil }
 

@@ -30,8 +30,8 @@ func (p UDP) prepare(*Engine) (prober, error) {
 	return &p, nil
 }
 
-// builtinPayload is what is sent if the configuration does not say what.
-var builtinPayload = []byte("had checks this service with an arbitrary datagram")
+// builtinPayload is what keepalived sends if the configuration does not say what.
+var builtinPayload = []byte("keepalived check - keepalived ch")
 
 func (p *UDP) attempt(ctx context.Context, _ int) verdict.Outcome {
 	conn, err := p.dial(ctx, "udp")

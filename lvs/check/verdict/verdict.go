@@ -20,10 +20,17 @@ type Config struct {
 	Retries        int           // failed attempts that are forgiven (retry)
 	Warmup         time.Duration // bound of the random part of the delay before the first attempt (warmup)
 
-	// Steps are attempts of different content, such as urls, made one after the other; at least 1. The server recovers when
-	// all have succeeded in order.
-	Steps        int
+	// Steps are attempts of different content, such as urls, made one after the other; at least 1.
+	Steps int
+
+	// Rounds makes a server recover in two parts: first the step that took it down has to succeed, and then all steps in order.
+	// What fails in the second part is tried again after RetryDelay, as often as it takes. Without Rounds the next success is
+	// enough.
+	Rounds       bool
 	FastRecovery bool // no delay between the steps of the first round and of a recovery
+
+	// RetryFailed forgives failures while the server has failed too: a recovery is seen sooner. It goes without Rounds.
+	RetryFailed bool
 
 	FromStart bool // the next attempt is timed from the begin of the one before, not from its end
 	Alpha     bool // failed until it has succeeded
@@ -35,8 +42,9 @@ type State struct {
 	Known  bool // there has been a verdict
 	Adjust int  // what the server's weight is changed by
 
-	Failures  int // attempts failed in a row and forgiven; at most Retries
-	Next      int // step of the next attempt, or of the one under way; below Steps
+	Failures  int  // attempts failed in a row and forgiven; at most Retries
+	Broken    bool // with Rounds: the step that took the server down has not succeeded since; then not Up
+	Next      int  // step of the next attempt, or of the one under way; below Steps
 	Suspended bool
 
 	Due     clock.Time // when the next attempt begins; zero while one is under way
@@ -139,11 +147,10 @@ func (s State) succeed(c *Config, o Outcome) (State, time.Duration, Action) {
 	if !settled && c.FastRecovery {
 		delay = 0
 	}
-	failed := s.Known && !s.Up && s.Failures > 0 // the step that took it down works again
 	s.Failures = 0
 	switch {
-	case failed && s.Next > 0:
-		s.Next = 0
+	case s.Broken:
+		s.Broken, s.Next = false, 0
 		return s, delay, nil
 	case s.Next+1 < c.Steps:
 		s.Next++
@@ -161,16 +168,19 @@ func (s State) succeed(c *Config, o Outcome) (State, time.Duration, Action) {
 }
 
 func (s State) fail(c *Config, o Outcome) (State, time.Duration, Action) {
+	settled := s.Known && !s.Up // the verdict is there already
 	switch {
-	case s.Known && !s.Up:
-		s.Failures = 1
-		return s, c.FailedInterval, Note{o.Reason}
-	case s.Known && s.Failures < c.Retries:
+	case settled && c.Rounds && !s.Broken:
+		return s, c.RetryDelay, Note{o.Reason}
+	case s.Known && s.Failures < c.Retries && (!settled || c.RetryFailed):
 		s.Failures++
 		return s, c.RetryDelay, Note{o.Reason}
+	case settled:
+		s.Failures = 0
+		return s, c.FailedInterval, Note{o.Reason}
 	}
 	// At the start nothing is forgiven.
-	s.Up, s.Known, s.Adjust, s.Failures = false, true, 0, 1
+	s.Up, s.Known, s.Adjust, s.Failures, s.Broken = false, true, 0, 0, c.Rounds
 	return s, c.FailedInterval, Report{o.Reason}
 }
 

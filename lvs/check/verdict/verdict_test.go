@@ -50,7 +50,9 @@ func TestVerdict(t *testing.T) {
 		change(&c)
 		return c
 	}
-	three := with(func(c *Config) { c.Steps, c.Retries, c.FailedInterval = 3, 1, 12*time.Second })
+	page := with(func(c *Config) { c.Rounds, c.Retries, c.FailedInterval = true, 1, 12*time.Second })
+	three, fast := page, page
+	three.Steps, fast.Steps, fast.FastRecovery = 3, 2, true
 	for name, tt := range map[string]struct {
 		config       Config
 		script, want string
@@ -66,11 +68,12 @@ func TestVerdict(t *testing.T) {
 		"the step that failed again": {three, "++++--+", "0+10s 1+10s 2U+10s 0+10s 1+1s 1D+12s 1+10s"},
 		"recovery from the first": {three, "++++---++++",
 			"0+10s 1+10s 2U+10s 0+10s 1+1s 1D+12s 1+12s 1+10s 0+10s 1+10s 2U+10s"},
-		"a step fails in the recovery": {three, "-+-++++", "0D+12s 0+10s 1+12s 1+10s 0+10s 1+10s 2U+10s"},
-		"fast recovery": {with(func(c *Config) { c.Steps, c.FastRecovery = 2, true }), "++-+--+++",
-			"0+0s 1U+10s 0+1s 0+10s 1+1s 1+1s 1+10s 0+10s 1+10s"},
-		"fast recovery after a failure": {with(func(c *Config) { c.Steps, c.FastRecovery, c.Retries = 2, true, 0 }), "++-++",
-			"0+0s 1U+10s 0D+10s 0+0s 1U+10s"},
+		"failures in the recovery": {three, "-+-+--+++", "0D+12s 0+10s 0+1s 0+10s 1+1s 1+1s 1+10s 2U+10s 0+10s"},
+		"one step, twice":          {page, "-+++", "0D+12s 0+10s 0U+10s 0+10s"},
+		"fast start":               {fast, "++-+--", "0+0s 1U+10s 0+1s 0+10s 1+1s 1D+12s"},
+		"fast recovery":            {fast, "-+++", "0D+12s 0+0s 0+0s 1U+10s"},
+		"retries while down": {with(func(c *Config) { c.RetryFailed = true }), "+---------+",
+			"0U+10s 0+1s 0+1s 0D+10s 0+1s 0+1s 0+10s 0+1s 0+1s 0+10s 0U+10s"},
 		"weight":                 {plain, "5577", "0U5+10s 0+10s 0U7+10s 0+10s"},
 		"weight goes on failure": {with(func(c *Config) { c.Retries = 1 }), "5--+", "0U5+10s 0+1s 0D+10s 0U+10s"},
 	} {
