@@ -462,6 +462,18 @@ func (n *Node) Seer(group string) Member {
 	return ""
 }
 
+// KnowsHardware tells whether a member says that it would answer from a hardware address.
+func (n *Node) KnowsHardware(address string) bool {
+	for _, m := range n.standings {
+		for _, s := range m.Groups {
+			if slices.Contains(strings.Fields(s.Hardware), address) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // stands takes in what a director says of itself. Somebody may have waited for it.
 func (n *Node) stands(now clock.Time, s Stands) {
 	n.standings[s.Member] = s

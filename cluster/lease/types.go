@@ -108,6 +108,9 @@ type Standing struct {
 	Eligible bool
 	Priority uint8 // effective
 	Sight    Sight `json:",omitzero"`
+
+	// Hardware lists the hardware addresses from which it would answer, separated by spaces.
+	Hardware string `json:",omitempty"`
 }
 
 // Sight is how a director sees its gateways. The greater, the worse.

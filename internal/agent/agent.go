@@ -115,6 +115,7 @@ type Agent struct {
 	manager    *address.Manager
 	vmacs      vmac.Maker
 	carriers   []*carrier     // interfaces that are made for instances
+	hardware   string         // addresses of interfaces that the machine has been told
 	filter     filter.Rules   // in force
 	router     *route.Manager // nil: there are neither routes nor rules
 	static     *holding       // the static addresses
@@ -612,6 +613,8 @@ func (a *Agent) fromWorld(ev any) {
 		a.processesCounted(ev)
 	case sessionChanged:
 		a.sessionChanged(ev)
+	case found:
+		a.lookedAround(ev)
 	case gatewayProbed:
 		a.gatewayProbed(ev)
 	case director.Event:

@@ -37,6 +37,8 @@ func (a *Agent) execute(actions []director.Action) (results []director.Event) {
 			continue
 		case lease.Send, lease.Propose, lease.RaiseCeiling:
 			a.link.Do(act.(lease.Action))
+		case director.Look:
+			go a.lookAround(act, a.lookedAt(act.Group))
 		case director.GuardRestore:
 			results = append(results, a.restoreGuard(act)...)
 		case director.TakeAddresses:

@@ -243,12 +243,17 @@ func (a *Agent) strangerHeard(c claimed) {
 		if !i.holding.taken {
 			continue
 		}
-		if len(i.strangers) >= sendersKept {
-			clear(i.strangers)
-		}
-		i.strangers[c.MAC] = stranger{claim: c.Claim, at: time.Now()}
+		i.remember(c.Claim)
 		a.step(director.Competitor{Instance: name, Address: c.Addr, Hardware: c.MAC.String()})
 	}
+}
+
+// remember notes a stranger's claim.
+func (i *instance) remember(c neigh.Claim) {
+	if len(i.strangers) >= sendersKept {
+		clear(i.strangers)
+	}
+	i.strangers[c.MAC] = stranger{claim: c, at: time.Now()}
 }
 
 // handleLink tells everything that follows interfaces.

@@ -168,8 +168,11 @@ func (a *Agent) groupReport(name string, now clock.Time) api.GroupReport {
 	}
 	if v.WhyNot != "" {
 		r.WhyNot = []api.Reason{{Code: "unfit", Text: v.WhyNot}}
-		if v.CutOff {
+		switch {
+		case v.CutOff:
 			r.WhyNot[0].Code = "gateway"
+		case v.Stranger:
+			r.WhyNot[0].Code = "stranger"
 		}
 	}
 	switch {

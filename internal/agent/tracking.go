@@ -203,7 +203,7 @@ func (a *Agent) worldEvents() []director.Event {
 		i.linkUp = up
 	}
 	a.seeDelayed(a.clock.Now())
-	return append(events, a.faultEvents()...)
+	return slices.Concat(events, a.hardwareEvent(), a.faultEvents())
 }
 
 // faultEvents compares what keeps instances from running with what the machine was told.

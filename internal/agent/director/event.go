@@ -47,6 +47,14 @@ type (
 		Sight lease.Sight
 		Text  string
 	}
+	// Hardware lists the hardware addresses of this director's interfaces, separated by spaces.
+	Hardware struct{ Addresses string }
+	// Looked answers Look. Others lists who answers for addresses of the group, this director excepted; nobody is good news.
+	Looked struct {
+		Group  string
+		Serial uint64
+		Others []Other
+	}
 	// LinkUp says that an instance's interface came back, so that neighbours may have to be told again.
 	LinkUp struct{ Instance string }
 	// Competitor says that somebody else claims one of an instance's addresses on the wire.
@@ -87,6 +95,12 @@ type (
 	Shutdown struct{}
 )
 
+// Other is a station that answers for an address.
+type Other struct {
+	Address  netip.Addr
+	Hardware string
+}
+
 // Action is something for the shell to do, in the order given. The set is lease.Send, lease.Propose, lease.RaiseCeiling
 // and the types of this file.
 //
@@ -107,6 +121,12 @@ type (
 		Epoch lease.Epoch
 		Until clock.Time
 		First bool
+	}
+	// Look asks the links of a group whether anybody answers for its addresses, for Within. Looked answers.
+	Look struct {
+		Group  string
+		Serial uint64
+		Within time.Duration
 	}
 	// GuardRestore puts the guard's rules back, shut for all groups but those listed. GuardDone answers for each of them.
 	GuardRestore struct{ Open []GuardArm }

@@ -49,6 +49,7 @@ func (m *Machine) extended(now clock.Time, a lease.Extended) {
 		m.apply(now, m.node.Release(now, a.Group, a.Epoch, "not fit to own it any more"))
 		return
 	case a.First:
+		m.lookFirst(now, g)
 		g.phase, g.epoch, g.asked = arming, a.Epoch, ""
 	case g.epoch != a.Epoch || g.phase == leaving:
 		return
@@ -77,6 +78,14 @@ func (m *Machine) guardDone(now clock.Time, e GuardDone) {
 	if g.phase == held {
 		g.failures = 0 // and visible since a round ago
 		m.complete(now, g)
+		return
+	}
+	m.enter(now, g)
+}
+
+// enter makes a group visible whose guard is open, once nobody else is known to answer for it.
+func (m *Machine) enter(now clock.Time, g *group) {
+	if g.look.waits = !g.look.until.IsZero(); g.look.waits {
 		return
 	}
 	if now >= g.until {
@@ -323,6 +332,8 @@ func (m *Machine) claim(now clock.Time, g *group) {
 		m.apply(now, m.node.Unclaim(now, g.name))
 		return
 	}
+	g.look.kind = kind
+	m.lookFirst(now, g)
 	m.apply(now, m.node.Claim(now, g.name, kind, reason))
 }
 
@@ -353,7 +364,8 @@ func (m *Machine) stand() {
 }
 
 func (m *Machine) standing(g *group) lease.Standing {
-	return lease.Standing{Eligible: m.whyNot(g) == "" && len(g.instances) > 0, Priority: g.priority(), Sight: m.sight.Sight}
+	return lease.Standing{Eligible: m.whyNot(g) == "" && len(g.instances) > 0, Priority: g.priority(), Sight: m.sight.Sight,
+		Hardware: m.hardware.Addresses}
 }
 
 // priority of a group is the lowest of its members'.

@@ -35,12 +35,14 @@ type bench struct {
 	index uint64
 	trace []Action
 
-	deaf      bool   // the other voters do not answer
-	noGrants  bool   // the leader does not answer claims
-	nobody    bool   // the leader finds nobody for what is given away
-	stuck     bool   // the shell cannot confirm that nothing is visible
-	armFails  string // why the guard cannot be armed
-	takeFails string // why addresses cannot be added
+	deaf      bool    // the other voters do not answer
+	noGrants  bool    // the leader does not answer claims
+	nobody    bool    // the leader finds nobody for what is given away
+	stuck     bool    // the shell cannot confirm that nothing is visible
+	armFails  string  // why the guard cannot be armed
+	takeFails string  // why addresses cannot be added
+	others    []Other // who answers for addresses
+	noLooks   bool    // nobody says who does
 }
 
 func router(name string, priority uint8) vrrp.Config {
@@ -118,6 +120,10 @@ func (b *bench) execute(a Action) []Event {
 			done = append(done, GuardDone{Group: g.Group, Epoch: g.Epoch, Failed: b.armFails})
 		}
 		return done
+	case Look:
+		if !b.noLooks {
+			return []Event{Looked{Group: a.Group, Serial: a.Serial, Others: b.others}}
+		}
 	case TakeAddresses:
 		if b.takeFails != "" {
 			return []Event{AddressesFailed{Instance: a.Instance, Reason: b.takeFails}}

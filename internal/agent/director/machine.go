@@ -60,7 +60,9 @@ type Machine struct {
 	stopBy    clock.Time
 	retiring  bool // something is left of what has been retired
 	told      map[string]lease.Standing
-	sight     Sight // of the gateways
+	sight     Sight    // of the gateways
+	hardware  Hardware // of this director
+	looks     uint64   // second looks so far
 	guardTold told
 	out       []Action
 }
@@ -93,9 +95,10 @@ type group struct {
 	resigning    bool
 	resignAfter  clock.Time // nobody took the group: do not ask again before
 
-	unfitWhy   string // addresses could not be added: not to be claimed until unfitUntil
+	unfitWhy   string // addresses could not be added, or somebody else has them: not to be claimed until unfitUntil
 	unfitUntil clock.Time
 	failures   int // in a row
+	look       look
 
 	retired  bool // to be forgotten once it is away
 	reloaded bool // its configuration has changed, and the guard does not cover that yet
@@ -204,6 +207,10 @@ func (m *Machine) take(now clock.Time, ev Event) {
 		}
 	case Sight:
 		m.sight = e
+	case Hardware:
+		m.hardware = e
+	case Looked:
+		m.looked(now, e)
 	case LinkUp:
 		m.vrrp(now, m.instances[e.Instance], vrrp.Reannounce{})
 	case Competitor:
@@ -278,7 +285,7 @@ func (m *Machine) arrange() {
 
 // deadline is when a Tick is next due to a group; zero: never.
 func (g *group) deadline() clock.Time {
-	at := clock.Earliest(g.invitedUntil, g.resignAfter, g.unfitUntil)
+	at := clock.Earliest(g.invitedUntil, g.resignAfter, g.unfitUntil, g.look.until)
 	for _, i := range g.instances {
 		at = clock.Earliest(at, i.state.Deadline(), i.defendAt)
 	}
@@ -333,8 +340,11 @@ func (m *Machine) tickGroup(now clock.Time, g *group) {
 	if !g.resignAfter.IsZero() && now >= g.resignAfter {
 		g.resignAfter = 0
 	}
+	if !g.look.until.IsZero() && now >= g.look.until {
+		m.lookedEnough(now, g)
+	}
 	if !g.unfitUntil.IsZero() && now >= g.unfitUntil {
-		g.unfitWhy, g.unfitUntil = "", 0
+		m.rested(now, g)
 	}
 	for _, i := range g.instances {
 		if at := i.state.Deadline(); !at.IsZero() && now >= at {
@@ -429,7 +439,7 @@ func (m *Machine) followed(now clock.Time, i *instance, ev vrrp.Event, reason st
 	if g.phase == held || g.phase == arming {
 		g.phase, g.leaveWhy = leaving, reason
 		if _, stranger := ev.(vrrp.Received); stranger {
-			m.note(g, Warn, "stranger", fmt.Sprintf("%s: %s; that router is not bound by leases", i.cfg.Name, reason))
+			m.note(g, Warn, Stranger, fmt.Sprintf("%s: %s; that router is not bound by leases", i.cfg.Name, reason))
 		}
 	}
 	switch ev := ev.(type) {
@@ -548,7 +558,7 @@ func (m *Machine) defend(now clock.Time, i *instance) {
 		return
 	}
 	i.defendedAt = now
-	m.note(i.group, Warn, "stranger", i.claimed)
+	m.note(i.group, Warn, Stranger, i.claimed)
 	m.vrrp(now, i, vrrp.Reannounce{})
 }
 

@@ -16,6 +16,7 @@ type GroupView struct {
 	Refusal  Refusal // why the claim was not granted so far
 	WhyNot   string  // why this director could not own it; empty if it could
 	Leaving  bool
+	Stranger bool // WhyNot is that somebody outside the cluster answers for an address
 	CutOff   bool // WhyNot is that it does not reach its gateways, which another director does
 }
 
@@ -27,6 +28,7 @@ func (m *Machine) Group(name string) (GroupView, bool) {
 	}
 	v := GroupView{Name: name, Epoch: g.epoch, Until: g.until, Claiming: g.asked, Refusal: g.refusal,
 		WhyNot: m.whyNot(g), Leaving: g.phase == leaving}
+	v.Stranger = v.WhyNot != "" && g.look.found && v.WhyNot == g.unfitWhy
 	v.CutOff = m.gated() && v.WhyNot != "" && v.WhyNot == m.outlooked(g)
 	if m.gated() {
 		v.Held = g.phase == held || g.phase == arming

@@ -482,6 +482,12 @@ func (p *process) execute(a director.Action) {
 			m.disk.ceiling = max(m.disk.ceiling, a.Promise)
 			p.post(lease.CeilingRaised(a))
 		})
+	case director.Look:
+		w.after(a.Within, func() {
+			if !p.ended {
+				p.post(director.Looked{Group: a.Group, Serial: a.Serial})
+			}
+		})
 	case director.SendAdvert:
 		if !late(a.NotAfter) {
 			p.advertise(a)
