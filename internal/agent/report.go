@@ -120,6 +120,12 @@ func (a *Agent) instanceReport(i *instance) api.InstanceReport {
 	for _, addr := range c.Addresses {
 		r.VIPs = append(r.VIPs, addr.Prefix.String())
 	}
+	for _, route := range i.forwarding.routes {
+		r.Routes = append(r.Routes, route.String())
+	}
+	for _, rule := range i.forwarding.rules {
+		r.Rules = append(r.Rules, rule.Kernel.String())
+	}
 	for from, h := range i.heard {
 		r.Heard = append(r.Heard, api.AdvertSource{Address: from.String(), Priority: int(h.priority),
 			AgoSeconds: api.SecondsOf(time.Since(h.at))})

@@ -178,6 +178,18 @@ func TestRoutesFollowTheLease(t *testing.T) {
 	s.expectChanges(owner, kernel[owner.Name], static+" +vip +route +rule")
 	s.expectChanges(other, kernel[other.Name], static)
 
+	status, err := s.Status(s.ctx, owner)
+	s.must(err)
+	var shown []string
+	for _, g := range status.Groups {
+		for _, i := range g.Instances {
+			shown = append(shown, slices.Concat(i.Routes, i.Rules)...)
+		}
+	}
+	if text := strings.Join(shown, "; "); len(shown) != 2 || !strings.Contains(text, "198.51.100.0/24") || !strings.Contains(text, "500") {
+		t.Errorf("routes and rules in the status: %s", text)
+	}
+
 	s.undisturbed("what somebody removes is put back", owner, func(s *stage) {
 		s.removeRoute(owner)
 		s.expectChanges(owner, kernel[owner.Name], "-route +route")

@@ -88,6 +88,8 @@ type InstanceReport struct {
 	PreemptDelaySeconds   Seconds           `json:"preempt_delay_seconds,omitempty"`
 	Source                string            `json:"source,omitempty"` // primary address, the tie-break
 	VIPs                  []string          `json:"vips"`             // configured, with prefix length
+	Routes                []string          `json:"routes,omitempty"` // configured; in the kernel while the state is MASTER
+	Rules                 []string          `json:"rules,omitempty"`  // likewise
 	LastSentSeconds       Seconds           `json:"last_sent_seconds,omitempty"`
 	AdvertsSent           uint64            `json:"adverts_sent"`
 	AdvertsReceived       uint64            `json:"adverts_received"`

@@ -97,7 +97,9 @@ type InstanceLine struct {
 	Name      string            `json:"name"`
 	VRID      int               `json:"virtual_router_id"`
 	Interface string            `json:"interface"`
-	States    map[string]string `json:"states"` // node to VRRP state
+	States    map[string]string `json:"states"`           // node to VRRP state
+	Routes    []string          `json:"routes,omitempty"` // that the master has, as the first node with any has them configured
+	Rules     []string          `json:"rules,omitempty"`  // likewise
 }
 
 // VIPStatus is one virtual address.

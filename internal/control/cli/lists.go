@@ -154,7 +154,8 @@ func (a *app) groupCommand() *cobra.Command {
 		Use:   "list",
 		Short: "Every ownership group: owner, lease and who would take over",
 		Long: `Print every ownership group. A group is what moves as one: a vrrp_sync_group, or a vrrp_instance outside any.
-BACKUP names the director that would take over if the owner failed now.`,
+BACKUP names the director that would take over if the owner failed now. The JSON also has the routes and rules that come
+and go with each instance.`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: a.reads(&every, func(ctx context.Context, _ []string) (string, error) {

@@ -538,7 +538,11 @@ func (c *composer) instances(g *api.GroupStatus) {
 				g.Instances = append(g.Instances, api.InstanceLine{Name: i.Name, VRID: i.VRID, Interface: i.Interface,
 					States: map[string]string{}})
 			}
-			g.Instances[k].States[n] = i.State
+			line := &g.Instances[k]
+			line.States[n] = i.State
+			if len(line.Routes)+len(line.Rules) == 0 {
+				line.Routes, line.Rules = i.Routes, i.Rules
+			}
 		}
 	}
 }

@@ -240,6 +240,16 @@ func TestWithoutAMajorityOfReportsNobodyIsCalledOwnerless(t *testing.T) {
 	}
 }
 
+func TestAnInstanceHasTheRoutesThatAnyNodeHas(t *testing.T) {
+	in := controltest.Healthy()
+	lb2 := reportOf(&in, "lb2")
+	lb2.Instances[0].Routes, lb2.Instances[0].Rules = []string{"198.51.100.0/24"}, []string{"500: from all"}
+	lines := group(t, view.Compose(in), "VI_WEB").Instances
+	if len(lines) != 1 || !slices.Equal(lines[0].Routes, lb2.Instances[0].Routes) || !slices.Equal(lines[0].Rules, lb2.Instances[0].Rules) {
+		t.Errorf("instances %+v", lines)
+	}
+}
+
 func TestSuccessorsComeInTheOrderOfTheirDownIntervals(t *testing.T) {
 	in := controltest.Healthy()
 	lb3 := *reportOf(&in, "lb2")
