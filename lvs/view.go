@@ -26,13 +26,25 @@ type ServerView struct {
 func (p *Pool) Views() []View {
 	all := make([]View, 0, len(p.order))
 	for _, v := range p.order {
-		view := View{Name: v.Name, Keys: v.Keys, Quorate: v.quorate, Sorry: v.Sorry != nil && !v.quorate, Total: v.total()}
-		for _, r := range v.VirtualServer.Servers {
-			view.Servers = append(view.Servers, v.servers[r.Address].view())
-		}
-		all = append(all, view)
+		all = append(all, v.view())
 	}
 	return all
+}
+
+// View returns the state of one virtual server, if there is one of this name.
+func (p *Pool) View(name string) (v View, found bool) {
+	if s := p.virtuals[name]; s != nil {
+		return s.view(), true
+	}
+	return v, false
+}
+
+func (v *virtual) view() View {
+	view := View{Name: v.Name, Keys: v.Keys, Quorate: v.quorate, Sorry: v.Sorry != nil && !v.quorate, Total: v.total()}
+	for _, r := range v.VirtualServer.Servers {
+		view.Servers = append(view.Servers, v.servers[r.Address].view())
+	}
+	return view
 }
 
 // Health returns what the checks of this machine say of a server, whatever a person or the cluster says; known is false

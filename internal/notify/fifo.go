@@ -69,14 +69,19 @@ func openFIFO(path string, owner *Identity) (int, error) {
 func (f *FIFO) Path() string { return f.path }
 
 // WriteLine writes a line, without its end of line. A line is written as a whole or not at all, then with ErrFIFOFull.
-func (f *FIFO) WriteLine(line string) error {
+func (f *FIFO) WriteLine(line string) error { return f.write(line + "\n") }
+
+// WriteTerminated is WriteLine for a line that a NUL byte follows, as keepalived has it for servers.
+func (f *FIFO) WriteTerminated(line string) error { return f.write(line + "\n\x00") }
+
+func (f *FIFO) write(text string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fd < 0 {
 		return fmt.Errorf("write to pipe %s: %w", f.path, fs.ErrClosed)
 	}
 	for {
-		_, err := unix.Write(f.fd, []byte(line+"\n"))
+		_, err := unix.Write(f.fd, []byte(text))
 		switch {
 		case err == nil:
 			return nil

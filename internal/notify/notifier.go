@@ -93,9 +93,12 @@ func (s Scripts) of(state State) (specific, generic *Script) {
 	return nil, nil
 }
 
-// Receiver is told of changes after scripts and pipes. Tell does not block, and is called by the goroutine that calls
-// Notify.
-type Receiver interface{ Tell(Change) }
+// Receiver is told of changes after scripts and pipes, by the goroutine that calls Notify or NotifyServer. Its methods do not
+// block, and either may be called while the other runs.
+type Receiver interface {
+	Tell(Change)
+	TellServer(ServerChange)
+}
 
 // Notifier tells scripts, pipes and others of changes.
 type Notifier struct {
@@ -111,10 +114,10 @@ type Notifier struct {
 func (n *Notifier) Notify(change Change, scripts Scripts) {
 	specific, generic := scripts.of(change.State)
 	if specific != nil {
-		n.run(change, *specific, nil)
+		n.run(slog.String("instance", change.Name), string(change.State), *specific, nil)
 	}
 	if generic != nil {
-		n.run(change, *generic, []string{
+		n.run(slog.String("instance", change.Name), string(change.State), *generic, []string{
 			string(change.Kind), change.Name, string(change.State), strconv.Itoa(int(change.priority())),
 		})
 	}
@@ -133,11 +136,10 @@ func (n *Notifier) Write(change Change) {
 	}
 }
 
-func (n *Notifier) run(change Change, script Script, extra []string) {
+func (n *Notifier) run(about slog.Attr, state string, script Script, extra []string) {
 	n.Runner.Run(context.Background(), Job{Script: script, Extra: extra, InOrder: true, Done: func(outcome Outcome) {
 		if !outcome.OK() {
-			n.Logger.Warn("notification script failed", "instance", change.Name, "state", string(change.State),
-				"script", script.String(), "err", outcome.Err)
+			n.Logger.Warn("notification script failed", about, "state", state, "script", script.String(), "err", outcome.Err)
 		}
 	}})
 }

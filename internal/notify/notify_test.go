@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -798,9 +799,10 @@ func TestWhatGoesWrongWithANotificationIsLogged(t *testing.T) {
 
 // ear keeps what it is told.
 type ear struct {
-	path  string // of a pipe that has been written before
-	told  []Change
-	early bool
+	path    string // of a pipe that has been written before
+	told    []Change
+	servers []ServerChange
+	early   bool
 }
 
 func (e *ear) Tell(c Change) {
@@ -901,4 +903,33 @@ func (l *lockedBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+func (e *ear) TellServer(c ServerChange) { e.servers = append(e.servers, c) }
+
+func TestServersAreToldOf(t *testing.T) {
+	fifo, path := openFIFOFor(t)
+	e := &ear{path: path}
+	n := &Notifier{Runner: &Runner{}, FIFOs: []*FIFO{fifo}, Receivers: []Receiver{e}, Logger: slog.New(slog.DiscardHandler)}
+	web := VirtualServer{Address: netip.MustParseAddrPort("192.0.2.1:80"), Protocol: "TCP"}
+	for _, test := range []struct {
+		change ServerChange
+		line   string
+	}{
+		{ServerChange{Virtual: web, Up: true}, "VS [192.0.2.1]:tcp:80 UP"},
+		{ServerChange{Virtual: web, Real: netip.MustParseAddrPort("[2001:db8::1]:8080")},
+			"RS [2001:db8::1]:tcp:8080 [192.0.2.1]:tcp:80 DOWN"},
+		{ServerChange{Virtual: VirtualServer{Mark: 7}}, "VS FWM 7 DOWN"},
+		{ServerChange{Virtual: VirtualServer{Group: "web", Protocol: "UDP"}, Real: netip.MustParseAddrPort("10.0.0.1:53"), Up: true},
+			"RS [10.0.0.1]:udp:53 [web]:0 UP"},
+	} {
+		e.servers = nil
+		n.NotifyServer(test.change, nil)
+		if got := drain(t, path); got != test.line+"\n\x00" {
+			t.Errorf("pipe: %q, want %q", got, test.line)
+		}
+		if len(e.servers) != 1 || e.servers[0] != test.change {
+			t.Errorf("told %v", e.servers)
+		}
+	}
 }

@@ -36,6 +36,15 @@ func compose(routerID string, c notify.Change) (subject, body string, ok bool) {
 	return fmt.Sprintf("[%s] %s%s - %s", routerID, what, c.Name, event), "=> " + body + " <=", true
 }
 
+// composeServer is compose for the load balancer.
+func composeServer(routerID string, c notify.ServerChange) (subject, body string) {
+	what := fmt.Sprintf("Virtualserver %s", c.Virtual)
+	if c.Real.IsValid() {
+		what = fmt.Sprintf("Realserver [%s]:%d of virtual server %s", c.Real.Addr(), c.Real.Port(), c.Virtual)
+	}
+	return fmt.Sprintf("[%s] %s - %s", routerID, what, c.State()), "=> " + c.Reason + " <="
+}
+
 // message is one mail with everything but its recipients.
 type message struct {
 	at            time.Time

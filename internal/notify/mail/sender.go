@@ -69,6 +69,17 @@ func (s *Sender) Tell(c notify.Change) {
 		return
 	}
 	s.last[k] = c.State
+	s.put(subject, body)
+}
+
+// TellServer has a mail sent about a server if there is to be one. It does not block.
+func (s *Sender) TellServer(c notify.ServerChange) {
+	if c.Mail {
+		s.put(composeServer(s.cfg.RouterID, c))
+	}
+}
+
+func (s *Sender) put(subject, body string) {
 	if dropped := s.outbox.Put(message{at: time.Now(), subject: subject, body: body}); dropped > 0 {
 		s.log.Warn("too many mails wait for the mail server, the oldest is dropped", "server", s.cfg.Server, "dropped", dropped)
 	}

@@ -14,6 +14,7 @@ type MIBs struct {
 	Keepalived bool // enable_snmp_vrrp
 	RFC2787    bool // enable_snmp_rfcv2: routers of version 2
 	RFC6527    bool // enable_snmp_rfcv3: routers of both versions
+	Checker    bool // enable_snmp_checker: servers and quorums
 }
 
 // Object identifiers. keepalived sends those of KEEPALIVED-MIB without an index, and so do we.

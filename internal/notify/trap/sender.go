@@ -81,9 +81,18 @@ func Start(cfg Config, log *slog.Logger) *Sender {
 }
 
 // Tell has the traps about a change sent. It does not block.
-func (s *Sender) Tell(c notify.Change) {
+func (s *Sender) Tell(c notify.Change) { s.put(traps(s.cfg.MIBs, s.cfg.RouterID, c)) }
+
+// TellServer has the trap about a server or a quorum sent. It does not block.
+func (s *Sender) TellServer(c notify.ServerChange) {
+	if s.cfg.MIBs.Checker {
+		s.put([][]gosnmp.SnmpPDU{serverTrap(s.cfg.RouterID, c)})
+	}
+}
+
+func (s *Sender) put(traps [][]gosnmp.SnmpPDU) {
 	uptime := uint32(time.Since(s.started) / (10 * time.Millisecond))
-	for _, variables := range traps(s.cfg.MIBs, s.cfg.RouterID, c) {
+	for _, variables := range traps {
 		variables = append([]gosnmp.SnmpPDU{{Name: sysUpTime, Type: gosnmp.TimeTicks, Value: uptime}}, variables...)
 		for _, t := range s.targets {
 			if dropped := t.outbox.Put(variables); dropped > 0 {

@@ -1,0 +1,330 @@
+package balancer
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/hactl/had/internal/conf"
+	"github.com/hactl/had/lvs"
+	"github.com/hactl/had/lvs/ipvs"
+)
+
+const (
+	lookInterval = time.Second // between two looks at the kernel's table
+	lookShare    = 10          // a look that takes long is made so rarely that it takes at most this part of the time
+	firstRetry   = time.Second // of what the kernel refuses, and of the door; the next ones come after twice as long each
+	lastRetry    = time.Minute
+)
+
+// table is the kernel's table and what it lacks. It belongs to the Balancer's goroutine.
+type table struct {
+	opener func() (Kernel, error)
+	log    *slog.Logger
+
+	kernel  Kernel // nil: there is none
+	missing error  // why
+	openAt  time.Time
+	retry   time.Duration
+	flushed bool // lvs_flush was done
+	lvs     conf.LVS
+	plan    plan
+	virtual map[lvs.ServiceKey]string // by service
+
+	have     lvs.Table               // what the kernel had at the last look, with our changes since
+	ours     map[lvs.ServiceKey]bool // services that we want, or have put there
+	queue    []lvs.ServiceKey        // whose entries may differ
+	queued   map[lvs.ServiceKey]bool
+	refused  map[entry]*refusal
+	lookAt   time.Time
+	looked   bool // at least once since the door was opened
+	repaired int  // services that others had changed
+}
+
+// entry is a service, or a destination of one.
+type entry struct {
+	key    lvs.ServiceKey
+	server lvs.DestinationKey // not valid: the service itself
+}
+
+// refusal is a change that the kernel did not make.
+type refusal struct {
+	change lvs.Change
+	err    error
+	since  time.Time
+	again  time.Time
+	delay  time.Duration
+}
+
+func newTable(open func() (Kernel, error), log *slog.Logger) *table {
+	return &table{opener: open, log: log, retry: firstRetry, have: lvs.Table{}, ours: map[lvs.ServiceKey]bool{},
+		queued: map[lvs.ServiceKey]bool{}, refused: map[entry]*refusal{}, virtual: map[lvs.ServiceKey]string{}}
+}
+
+// settings takes over what global_defs says of IPVS.
+func (t *table) settings(c conf.LVS) {
+	changed := t.lvs.TCPTimeout != c.TCPTimeout || t.lvs.TCPFinTimeout != c.TCPFinTimeout || t.lvs.UDPTimeout != c.UDPTimeout
+	t.lvs = c
+	if t.kernel != nil && changed {
+		t.setTimeouts()
+	}
+}
+
+func (t *table) setTimeouts() {
+	if !t.lvs.Timeouts {
+		return
+	}
+	if err := t.kernel.SetTimeouts(ipvs.Timeouts{TCP: t.lvs.TCPTimeout, TCPFin: t.lvs.TCPFinTimeout, UDP: t.lvs.UDPTimeout}); err != nil {
+		t.log.Error("lvs_timeouts is not in force", "err", err)
+	}
+}
+
+// locate takes over which services are of which virtual server, and that they are ours.
+func (t *table) locate(p plan) {
+	t.plan = p
+	clear(t.virtual)
+	for _, v := range p.virtuals {
+		for _, key := range v.Keys {
+			t.ours[key] = true
+			if t.virtual[key] == "" {
+				t.virtual[key] = v.Name
+			}
+		}
+	}
+	for e, r := range t.refused { // it may be another change by now
+		r.again = time.Time{}
+		t.enqueue([]lvs.ServiceKey{e.key})
+	}
+}
+
+// enqueue has services compared with what they should be.
+func (t *table) enqueue(keys []lvs.ServiceKey) {
+	for _, key := range keys {
+		if !t.queued[key] {
+			t.queued[key] = true
+			t.queue = append(t.queue, key)
+		}
+	}
+}
+
+// work brings one service up to date; false: there is nothing to do, or no kernel to do it in.
+func (t *table) work(want lvs.Table) bool {
+	if len(t.queue) == 0 || !t.ready(want) || len(t.queue) == 0 {
+		return false
+	}
+	key := t.queue[0]
+	t.queue = t.queue[1:]
+	delete(t.queued, key)
+	t.reconcile(key, want)
+	return true
+}
+
+// ready opens the door if that is due, and looks behind it. It returns false while there is no IPVS.
+func (t *table) ready(want lvs.Table) bool {
+	if t.kernel != nil {
+		return true
+	}
+	now := time.Now()
+	if now.Before(t.openAt) {
+		return false
+	}
+	kernel, err := t.opener()
+	if err != nil {
+		if t.missing == nil {
+			t.log.Error("virtual servers are not served; it is tried again", "err", err)
+		}
+		t.missing, t.openAt = err, now.Add(t.retry)
+		t.retry = min(2*t.retry, lastRetry)
+		return false
+	}
+	if t.missing != nil {
+		t.log.Info("the kernel has IPVS now; virtual servers are served")
+	}
+	t.kernel, t.missing, t.retry, t.looked = kernel, nil, firstRetry, false
+	if t.lvs.Flush && !t.flushed {
+		if err := kernel.Flush(); err != nil {
+			t.log.Error("IPVS is not cleared at the start (lvs_flush)", "err", err)
+		}
+	}
+	t.flushed = true
+	t.setTimeouts()
+	t.lookAt = time.Time{}
+	t.look(want)
+	return t.kernel != nil
+}
+
+// look reads the kernel's table, and queues what others have changed in it and what is to be tried again.
+func (t *table) look(want lvs.Table) {
+	if len(t.ours) == 0 || !t.ready(want) {
+		return
+	}
+	start := time.Now()
+	if start.Before(t.lookAt) {
+		return
+	}
+	for e, r := range t.refused {
+		if !start.Before(r.again) {
+			t.enqueue([]lvs.ServiceKey{e.key})
+		}
+	}
+	have, err := t.kernel.Read()
+	if err != nil {
+		t.log.Error("the kernel's IPVS table cannot be read", "err", err)
+		t.close()
+		t.missing, t.openAt = err, start.Add(t.retry)
+		return
+	}
+	t.lookAt = start.Add(max(lookInterval/2, lookShare*time.Since(start)))
+	var changed []lvs.ServiceKey
+	for key := range t.ours {
+		_, wanted := want[key]
+		_, there := have[key]
+		if !wanted && !there {
+			delete(t.ours, key)
+			continue
+		}
+		if !t.queued[key] && !same(have, t.have, key) {
+			changed = append(changed, key)
+		}
+	}
+	t.have = have
+	if t.looked && len(changed) > 0 {
+		t.repaired += len(changed)
+		slices.SortFunc(changed, lvs.ServiceKey.Compare)
+		t.log.Warn("somebody else has changed the kernel's IPVS table; it is put right", "services", len(changed), "first", changed[0])
+	}
+	t.looked = true
+	for key := range t.ours {
+		if len(lvs.PlanService(nil, key, have, want)) > 0 {
+			t.enqueue([]lvs.ServiceKey{key})
+		}
+	}
+	slices.SortFunc(t.queue, lvs.ServiceKey.Compare)
+}
+
+// same tells whether a service is the same in two tables.
+func same(a, b lvs.Table, key lvs.ServiceKey) bool {
+	_, inA := a[key]
+	_, inB := b[key]
+	return inA == inB && len(lvs.PlanService(nil, key, a, b)) == 0
+}
+
+// reconcile makes the changes of one service, but for those that the kernel has refused a short while ago.
+func (t *table) reconcile(key lvs.ServiceKey, want lvs.Table) {
+	if !t.ours[key] {
+		return
+	}
+	wrong := map[entry]bool{}
+	for _, c := range lvs.PlanService(nil, key, t.have, want) {
+		e := entry{key: key, server: c.Server}
+		if wrong[entry{key: key}] && t.have[key].Destinations == nil {
+			break // no service, no destinations
+		}
+		r := t.refused[e]
+		if r != nil && r.change == c && time.Now().Before(r.again) {
+			wrong[e] = true
+			continue
+		}
+		switch err := t.apply(c); {
+		case err == nil:
+			t.have.Apply(c)
+			if r != nil {
+				t.log.Info("the kernel takes it now", "change", c, "at", t.where(e))
+			}
+		case errors.Is(err, ipvs.ErrExists), errors.Is(err, ipvs.ErrNoService), errors.Is(err, ipvs.ErrNoDestination):
+			t.lookAt = time.Time{} // the table is not what we took it for
+			wrong[e] = wrong[e] || r != nil
+		default:
+			wrong[e] = true
+			t.refuse(e, c, err)
+		}
+	}
+	for e := range t.refused {
+		if e.key == key && !wrong[e] {
+			delete(t.refused, e)
+		}
+	}
+	if _, wanted := want[key]; !wanted {
+		if _, there := t.have[key]; !there {
+			delete(t.ours, key)
+		}
+	}
+}
+
+func (t *table) apply(c lvs.Change) error {
+	switch c.Operation {
+	case lvs.AddService:
+		return t.kernel.AddService(c.Key, c.Service)
+	case lvs.EditService:
+		return t.kernel.SetService(c.Key, c.Service)
+	case lvs.DeleteService:
+		return t.kernel.DeleteService(c.Key)
+	case lvs.AddDestination:
+		return t.kernel.AddDestination(c.Key, c.Server, c.Destination)
+	case lvs.EditDestination:
+		return t.kernel.SetDestination(c.Key, c.Server, c.Destination)
+	default:
+		return t.kernel.DeleteDestination(c.Key, c.Server)
+	}
+}
+
+// refuse takes note of a change that the kernel did not make.
+func (t *table) refuse(e entry, c lvs.Change, err error) {
+	now := time.Now()
+	r := t.refused[e]
+	if r == nil || r.change != c || r.err.Error() != err.Error() {
+		t.log.Error("the kernel refuses a change of IPVS; the rest is served, and it is tried again", "change", c, "at", t.where(e), "err", err)
+		r = &refusal{change: c, since: now, delay: firstRetry}
+		t.refused[e] = r
+	}
+	r.err, r.again = err, now.Add(r.delay)
+	r.delay = min(2*r.delay, lastRetry)
+}
+
+// where names the place in the configuration that asks for an entry.
+func (t *table) where(e entry) string {
+	v := t.plan.conf[t.virtual[e.key]]
+	if v == nil {
+		return "no configuration any more"
+	}
+	for i := range v.Servers {
+		if r := &v.Servers[i]; e.server.IsValid() && r.Address.Addr() == e.server.Addr() &&
+			(r.Address.Port() == e.server.Port() || r.Address.Port() == 0) {
+			return fmt.Sprintf("%v, real_server %v", r.Pos, r.Address)
+		}
+	}
+	if s := v.Sorry; s != nil && e.server.IsValid() && s.Address.Addr() == e.server.Addr() {
+		return fmt.Sprintf("%v, sorry_server %v", s.Pos, s.Address)
+	}
+	return fmt.Sprintf("%v, virtual_server %s", v.Pos, t.virtual[e.key])
+}
+
+// clear removes what is ours from the kernel, or with flush everything.
+func (t *table) clear(flush bool) {
+	if t.kernel == nil {
+		return
+	}
+	if flush {
+		if err := t.kernel.Flush(); err != nil {
+			t.log.Error("IPVS is not cleared at the end (lvs_flush_on_stop)", "err", err)
+		}
+		return
+	}
+	for key := range t.ours {
+		if _, there := t.have[key]; !there {
+			continue
+		}
+		if err := t.kernel.DeleteService(key); err != nil && !errors.Is(err, ipvs.ErrNoService) {
+			t.log.Error("a virtual server stays in the kernel", "service", key, "err", err)
+		}
+	}
+}
+
+func (t *table) close() {
+	if t.kernel != nil {
+		t.kernel.Close()
+		t.kernel = nil
+	}
+}
