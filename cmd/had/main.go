@@ -28,7 +28,7 @@ func run(ctx context.Context, c daemon.Configuration, log *slog.Logger) error {
 	agent.StartupScript(ctx, &c.Global, log)
 	defer agent.ShutdownScript(&c.Global, log)
 	opt := agent.Options{Config: c.Config, Findings: c.Findings, Version: version, Logger: log, Reread: c.Reread, Signals: c.Signals,
-		Supervisor: c.Supervisor, DumpDir: filepath.Dir(c.Socket)}
+		Supervisor: c.Supervisor, DumpDir: filepath.Dir(c.Socket), KeepIPVS: c.KeepIPVS}
 	if c.Cluster == nil {
 		log.Warn("no cluster block: nothing protects a virtual IP from two owners")
 		lc, err := leaseclock.New()

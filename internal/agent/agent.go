@@ -17,6 +17,7 @@ import (
 	"github.com/hactl/had/fencing"
 	"github.com/hactl/had/fencing/guard"
 	"github.com/hactl/had/fsm"
+	"github.com/hactl/had/internal/agent/balancer"
 	"github.com/hactl/had/internal/agent/director"
 	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/internal/clock/leaseclock"
@@ -33,7 +34,6 @@ import (
 	"github.com/hactl/had/internal/linux/vmac"
 	"github.com/hactl/had/internal/member"
 	"github.com/hactl/had/internal/notify"
-	"github.com/hactl/had/lvs/ipvs"
 	"github.com/hactl/had/vrrp"
 	"github.com/hactl/had/vrrp/speaker"
 	"github.com/hactl/had/vrrp/track"
@@ -64,6 +64,8 @@ type Options struct {
 	// read; what is wrong with it is in the findings, and the Config is nil if it cannot be used.
 	Reread     func() (*conf.Config, []conf.Finding, error)
 	Supervisor Supervisor // nil: nobody
+
+	KeepIPVS bool // the table of IPVS stays when the process ends (--dont-release-ipvs)
 
 	Signals <-chan os.Signal // that ask for something while it runs
 	DumpDir string           // where dumps go that have no file in the configuration
@@ -142,7 +144,9 @@ type Agent struct {
 	notifier   *notify.Notifier
 	pipes      []pipe
 	alerts     alerts
-	noIPVS     error // why no virtual_server can be served, if there is one
+	balancer   *balancer.Balancer
+	checks     *healthChecks
+	absent     map[string]bool // virtual servers of which the load balancer has been told that this machine lacks the address
 	finished   bool
 	stopping   bool
 
@@ -216,6 +220,7 @@ func New(opt Options) *Agent {
 	}
 	a.running.Store(a.cfg)
 	a.notifier = &notify.Notifier{Runner: a.runner, Logger: a.log}
+	a.newBalancer()
 	a.groups = groupsOf(a.cfg)
 	a.members = membersOf(a.groups)
 	for i := range a.cfg.Instances {
@@ -255,7 +260,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.closeForwarding()
 	defer a.closeRadio()
 	a.pipes = openPipes(a.cfg, nil, a.log)
-	a.notifier.FIFOs = fifosOf(a.pipes)
+	a.notifier.FIFOs = fifosOf(a.pipes, a.cfg.Global.NotifyFIFO, a.cfg.Global.VRRPNotifyFIFO)
 	a.alerts = startAlerts(&a.cfg.Global, alerts{}, a.log)
 	a.notifier.Receivers = a.alerts.receivers()
 	a.notifyScripts = resolveNotifyScripts(a.cfg, a.log)
@@ -265,6 +270,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.trackers = openTrackers(a.cfg, nil, a.log)
 	a.runTrackers()
+	defer a.balance(work, presentedTo(a.cfg.SSL, a.log))()
 	defer a.keepSessions(work)()
 	a.probeGateways()
 	a.scripts = trackedScripts(a.cfg)
@@ -298,11 +304,6 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 	}
 	if err := a.installGuard(work); err != nil {
 		return err
-	}
-	if len(a.cfg.VirtualServers) > 0 {
-		if a.noIPVS = ipvs.Probe(); a.noIPVS != nil {
-			a.log.Warn("no virtual_server can be served", "err", a.noIPVS)
-		}
 	}
 	if err := a.openRadio(); err != nil {
 		a.closeRadio()
@@ -636,6 +637,7 @@ func (a *Agent) housekeep() {
 		a.look()
 	}
 	a.keepCarriers()
+	a.tellAbsent()
 	if a.clustered() {
 		a.service.CheckQuorum()
 		for _, in := range a.link.Standings() {

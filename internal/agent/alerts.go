@@ -94,7 +94,8 @@ func mailConfig(g *conf.Global) mail.Config {
 // trapConfig is what the configuration says about traps.
 func trapConfig(g *conf.Global) trap.Config {
 	cfg := trap.Config{RouterID: routerID(g),
-		MIBs: trap.MIBs{Keepalived: g.SNMP.VRRP, RFC2787: g.SNMP.RFCv2, RFC6527: g.SNMP.RFCv3}}
+		MIBs: trap.MIBs{Keepalived: g.SNMP.VRRP, RFC2787: g.SNMP.RFCv2, RFC6527: g.SNMP.RFCv3,
+			Checker: g.SNMP.Checker}}
 	for _, r := range g.SNMP.Receivers {
 		cfg.Receivers = append(cfg.Receivers, trap.Receiver{Host: r.Host, Port: r.Port, Community: r.Community, User: r.User,
 			Auth: r.Auth, AuthPassword: r.AuthPassword, Priv: r.Priv, PrivPassword: r.PrivPassword, EngineID: r.EngineID})

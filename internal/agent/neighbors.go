@@ -56,6 +56,7 @@ func sessionsOf(cfg *conf.Config) []speaker.Config {
 
 func (a *Agent) sessionChanged(ev sessionChanged) {
 	a.sessionsUp[ev.name] = ev.up
+	a.checks.session(ev.name, ev.up)
 	a.look()
 }
 

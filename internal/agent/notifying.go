@@ -72,7 +72,7 @@ type pipe struct {
 // as it is. It asks the disk and the user database, for which the loop must not wait.
 func openPipes(cfg *conf.Config, open []pipe, log *slog.Logger) []pipe {
 	var pipes []pipe
-	for _, f := range []conf.FIFO{cfg.Global.NotifyFIFO, cfg.Global.VRRPNotifyFIFO} {
+	for _, f := range []conf.FIFO{cfg.Global.NotifyFIFO, cfg.Global.VRRPNotifyFIFO, cfg.Global.LVSNotifyFIFO} {
 		if f.Path == "" {
 			continue
 		}
@@ -123,10 +123,13 @@ func (p *pipe) open(g *conf.Global, log *slog.Logger) error {
 	return nil
 }
 
-func fifosOf(pipes []pipe) []*notify.FIFO {
+// fifosOf returns the open ones of some pipes, in the order of these.
+func fifosOf(pipes []pipe, of ...conf.FIFO) []*notify.FIFO {
 	var fifos []*notify.FIFO
-	for _, p := range pipes {
-		fifos = append(fifos, p.fifo)
+	for _, f := range of {
+		if i := slices.IndexFunc(pipes, func(p pipe) bool { return p.conf.Path == f.Path }); i >= 0 {
+			fifos = append(fifos, pipes[i].fifo)
+		}
 	}
 	return fifos
 }
@@ -161,21 +164,29 @@ func (a *Agent) stopNotifying() {
 // notifyScripts are the notification scripts of a configuration, those that can be used.
 type notifyScripts map[*conf.Command]*notify.Script
 
-// resolveNotifyScripts looks all of them up before the loop needs them: it must not wait for a file system or a user
+// resolveNotifyScripts looks all of them up, and those of virtual servers and their checks, before the loop needs them: it must not wait for a file system or a user
 // database. One that cannot be used is said.
 func resolveNotifyScripts(cfg *conf.Config, log *slog.Logger) notifyScripts {
 	found := notifyScripts{}
+	add := func(c *conf.Command) {
+		if c == nil {
+			return
+		}
+		s, err := resolve(&cfg.Global, c)
+		if err != nil {
+			log.Error("script cannot be used", "at", c.Pos, "script", c.Line, "err", err)
+			return
+		}
+		found[c] = &s
+	}
 	resolveAll := func(n conf.Notify) {
 		for _, c := range []*conf.Command{n.Master, n.Backup, n.Fault, n.Stop, n.Deleted, n.Any, n.MasterRxLowerPri} {
-			if c == nil {
-				continue
-			}
-			s, err := resolve(&cfg.Global, c)
-			if err != nil {
-				log.Error("notify script cannot be used", "script", c.Line, "err", err)
-				continue
-			}
-			found[c] = &s
+			add(c)
+		}
+	}
+	for i := range cfg.VirtualServers {
+		for c := range cfg.VirtualServers[i].Commands() {
+			add(c)
 		}
 	}
 	for i := range cfg.Instances {

@@ -19,7 +19,7 @@ import (
 	"github.com/hactl/had/internal/linux/route"
 	"github.com/hactl/had/internal/linux/vmac"
 	"github.com/hactl/had/internal/notify"
-	"github.com/hactl/had/lvs/ipvs"
+	"github.com/hactl/had/lvs/check"
 	"github.com/hactl/had/vrrp/speaker"
 )
 
@@ -42,7 +42,7 @@ type candidate struct {
 	trackers   *trackers // nil: those that run stay
 	ways       *ways
 	monitor    *route.Monitor // of routes and rules, if they are the first; else nil
-	noIPVS     error
+	presented  *check.TLS
 
 	retired  bool       // the machine has been told what goes
 	patience time.Time  // until when the loop waits for new carriers; zero: they are not made yet
@@ -202,9 +202,7 @@ func (a *Agent) prepareCandidate(c *candidate, open []pipe, running alerts, rout
 	c.notify = resolveNotifyScripts(c.cfg, a.log)
 	c.pipes = openPipes(c.cfg, open, a.log)
 	c.alerts = startAlerts(&c.cfg.Global, running, a.log)
-	if len(c.cfg.VirtualServers) > 0 {
-		c.noIPVS = ipvs.Probe()
-	}
+	c.presented = presentedTo(c.cfg.SSL, a.log)
 	return nil
 }
 
@@ -234,7 +232,7 @@ func (a *Agent) adopt(c *candidate) (done bool) {
 		a.deleteCarrier(old)
 	}
 	changed := !reflect.DeepEqual(c.spec, a.spec)
-	a.cfg, a.groups, a.spec, a.noIPVS = c.cfg, c.groups, c.spec, c.noIPVS
+	a.cfg, a.groups, a.spec = c.cfg, c.groups, c.spec
 	a.members = membersOf(a.groups)
 	a.opt.Findings = c.findings
 	a.running.Store(c.read)
@@ -246,9 +244,10 @@ func (a *Agent) adopt(c *candidate) (done bool) {
 	if c.trackers != nil {
 		a.replaceTrackers(c.trackers)
 	}
-	a.pipes, a.notifier.FIFOs = c.pipes, fifosOf(c.pipes)
+	a.pipes, a.notifier.FIFOs = c.pipes, fifosOf(c.pipes, c.cfg.Global.NotifyFIFO, c.cfg.Global.VRRPNotifyFIFO)
 	a.alerts, a.notifier.Receivers = c.alerts, c.alerts.receivers()
 	a.notifyScripts = c.notify
+	a.serve(c.presented)
 	maps.DeleteFunc(a.unshut, func(group string, _ bool) bool { return a.members[group] == nil })
 	maps.DeleteFunc(a.lapsed, func(group string, _ time.Time) bool { return a.members[group] == nil })
 	maps.DeleteFunc(a.groupStates, func(group string, _ notify.State) bool { return a.members[group] == nil })

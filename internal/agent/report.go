@@ -25,6 +25,7 @@ func (a *Agent) report(ctx context.Context) (api.NodeReport, error) {
 			UptimeSeconds: api.SecondsOf(time.Since(a.started))}
 		r.ClockSource, r.ClockSourceWarning = member.ClockSource()
 	}
+	r.Findings = append(r.Findings, a.balancerFindings(ctx)...)
 	err := a.inLoop(ctx, func(now clock.Time) { a.fillReport(&r, now) })
 	return r, err
 }
@@ -68,9 +69,6 @@ func (a *Agent) findings() []api.Finding {
 		if f.Code == conf.CodeNotDone {
 			all = append(all, api.Finding{Code: string(f.Code), Severity: api.Info, Node: node, Text: f.String()})
 		}
-	}
-	if err := a.noIPVS; err != nil {
-		all = append(all, api.Finding{Code: "no-ipvs", Severity: api.Warn, Node: node, Text: "virtual_server: " + err.Error()})
 	}
 	for _, why := range []string{a.trackers.noFiles, a.trackers.noProcesses} {
 		if why != "" {

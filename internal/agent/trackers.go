@@ -91,6 +91,15 @@ func wantedTrackers(cfg *conf.Config) *trackers {
 			tracked["process "+l.Name] = true
 		}
 	}
+	for i := range cfg.VirtualServers {
+		for _, s := range cfg.VirtualServers[i].Servers {
+			for _, c := range s.Checkers {
+				if c.File != nil {
+					tracked["file "+c.File.TrackFile] = true
+				}
+			}
+		}
+	}
 	for i := range cfg.TrackFiles {
 		if c := &cfg.TrackFiles[i]; tracked["file "+c.Name] {
 			t.files = append(t.files, &trackedFile{conf: c})
@@ -219,6 +228,7 @@ func (a *Agent) fileChanged(ev fileChanged) {
 	before := ev.file.value
 	ev.file.set(ev.content, a.log)
 	if ev.file.value != before {
+		a.checks.file(ev.file.conf.Name, ev.file.value)
 		a.log.Info("tracked file changed", "track_file", ev.file.conf.Name, "from", before, "to", ev.file.value)
 		a.look()
 	}

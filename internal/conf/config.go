@@ -3,6 +3,7 @@ package conf
 import (
 	"iter"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hactl/had/internal/conf/syntax"
@@ -406,7 +407,7 @@ func (c *Config) Commands() iter.Seq[*Command] {
 			notified(&c.Instances[i].Notify)
 		}
 		for i := range c.VirtualServers {
-			all = c.VirtualServers[i].commands(all)
+			all = slices.AppendSeq(all, c.VirtualServers[i].Commands())
 		}
 		for _, command := range all {
 			if command != nil && !yield(command) {

@@ -368,8 +368,8 @@ func (l *loader) resolveTraps() {
 	switch s := &l.global.SNMP; {
 	case s.Traps && len(s.Receivers) == 0:
 		l.warnf(CodeMissing, l.global.traps, "enable_traps: had sends traps itself, and no snmp_trap says to whom; none is sent")
-	case s.Traps && !s.VRRP && !s.RFCv2 && !s.RFCv3:
-		l.warnf(CodeMissing, l.global.traps, "enable_traps: none of enable_snmp_vrrp, enable_snmp_rfcv2 and enable_snmp_rfcv3 "+
+	case s.Traps && !s.VRRP && !s.RFCv2 && !s.RFCv3 && !s.Checker:
+		l.warnf(CodeMissing, l.global.traps, "enable_traps: none of enable_snmp_vrrp, enable_snmp_checker, enable_snmp_rfcv2 and enable_snmp_rfcv3 "+
 			"says which traps; as in keepalived none is sent")
 	}
 }

@@ -1,7 +1,9 @@
 package conf
 
 import (
+	"iter"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -251,17 +253,18 @@ type FileCheckFields struct {
 	Reverse   bool
 }
 
-// commands appends the commands of a virtual server.
-func (v *VirtualServer) commands(to []*Command) []*Command {
-	to = append(to, v.QuorumUp, v.QuorumDown)
+// Commands returns the commands of a virtual server, its real servers and their checkers.
+func (v *VirtualServer) Commands() iter.Seq[*Command] {
+	all := []*Command{v.QuorumUp, v.QuorumDown}
 	for i := range v.Servers {
 		r := &v.Servers[i]
-		to = append(to, r.NotifyUp, r.NotifyDown)
+		all = append(all, r.NotifyUp, r.NotifyDown)
 		for j := range r.Checkers {
 			if m := r.Checkers[j].Misc; m != nil {
-				to = append(to, &m.Command)
+				all = append(all, &m.Command)
 			}
 		}
 	}
-	return to
+	all = slices.DeleteFunc(all, func(c *Command) bool { return c == nil })
+	return slices.Values(all)
 }

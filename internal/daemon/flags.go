@@ -32,6 +32,7 @@ type Flags struct {
 	Umask     int // -1: not given
 	Checks    bool
 	IgnoreINT bool
+	KeepIPVS  bool // the table of IPVS stays at the end
 }
 
 // signalNumbers are the signals of a running daemon by the names that --signum takes.
@@ -64,7 +65,6 @@ var without = []struct {
 	{"flush-log-file", "", "", "every message is written at once", true},
 	{"release-vips", "X", "", "addresses are released whenever an instance leaves MASTER", true},
 	{"dont-release-vrrp", "V", "", "addresses are removed when had stops: in its absence nobody would keep them from being on two machines", false},
-	{"dont-release-ipvs", "I", "", "IPVS is left as it is", true},
 	{"dont-respawn", "R", "", "had is one process; the service manager starts it again", true},
 	{"dump-conf", "d", "", "use hactl config check, or SIGUSR1", false},
 	{"vrrp_pid", "r", "FILE", "had is one process: only --pid is written", false},
@@ -125,6 +125,7 @@ func parse(name, version string, args []string, stdout, stderr io.Writer) (f Fla
 		set.BoolVarP(&f.Checks, "all-config", "e", false, "an include that finds nothing is an error")
 		set.StringVarP(&f.Namespace, "namespace", "s", "", "run in the network namespace `name`, whatever the configuration says")
 		set.BoolVar(&f.IgnoreINT, "ignore-sigint", false, "do not stop at SIGINT")
+		set.BoolVarP(&f.KeepIPVS, "dont-release-ipvs", "I", false, "leave the virtual servers in the kernel when had stops")
 		set.StringVar(&signum, "signum", "", "print the number of a `signal` and end: STOP, RELOAD, DATA, STATS, STATS_CLEAR or JSON")
 	}
 	for _, w := range accepted {

@@ -13,6 +13,7 @@ import (
 	"github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/notify"
 	"github.com/hactl/had/lvs"
+	"github.com/hactl/had/lvs/check"
 	"github.com/hactl/had/lvs/ipvs"
 )
 
@@ -30,9 +31,9 @@ type Kernel interface {
 	Close()
 }
 
-// Checks makes the health checks. Its methods do not block, except Close. What it finds out it gives to Found.
+// Checks makes the health checks. Its methods do not block, except Close.
 type Checks interface {
-	Set([]Check)                       // these, and no others
+	Set([]Check, *check.TLS)           // these, and no others
 	Suspend(id string, suspended bool) // of one that was set
 	Close()                            // blocks until nothing is found any more
 }
@@ -54,6 +55,7 @@ type Config struct {
 	Global  *conf.Global
 
 	Scripts  map[*conf.Command]*notify.Script // of the commands of Virtual that can be used
+	TLS      *check.TLS                       // of the SSL block; nil: none
 	Notifier *notify.Notifier
 }
 
@@ -224,7 +226,7 @@ func (b *Balancer) take() {
 }
 
 func (b *Balancer) configure(c Config) {
-	p := translate(c.Virtual, c.Groups)
+	p := translate(&c)
 	out := b.pool.Configure(p.virtuals, c.Global.RSInitNotifies)
 	ended := slices.IndexFunc(out.Notices, func(n lvs.Notice) bool { return !n.Ending })
 	if ended < 0 {
@@ -240,7 +242,7 @@ func (b *Balancer) configure(c Config) {
 	maps.DeleteFunc(b.changes, func(s Server, _ change) bool { return p.find(s) == nil })
 	b.changed(out, "it is configured so")
 	b.override(b.overrides) // of servers that are new
-	b.checks.Set(p.checks)
+	b.checks.Set(p.checks, c.TLS)
 }
 
 // override gives the Pool what is new in all, and takes back what is not in it.

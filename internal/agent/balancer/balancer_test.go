@@ -19,6 +19,7 @@ import (
 	"github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/notify"
 	"github.com/hactl/had/lvs"
+	"github.com/hactl/had/lvs/check"
 	"github.com/hactl/had/lvs/ipvs"
 )
 
@@ -121,7 +122,7 @@ type checks struct {
 	suspended map[string]bool
 }
 
-func (c *checks) Set(all []Check)                 { c.set, c.suspended = all, map[string]bool{} }
+func (c *checks) Set(all []Check, _ *check.TLS)   { c.set, c.suspended = all, map[string]bool{} }
 func (c *checks) Suspend(id string, resting bool) { c.suspended[id] = resting }
 func (c *checks) Close()                          {}
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hactl/had/internal/conf"
+	"github.com/hactl/had/internal/notify"
 	"github.com/hactl/had/lvs"
 )
 
@@ -14,7 +15,8 @@ import (
 type Check struct {
 	ID      string // among all checks
 	Checker *conf.Checker
-	Weight  int // configured for the server, which a script's weight replaces
+	Weight  int            // configured for the server, which a script's weight replaces
+	Script  *notify.Script // of MISC_CHECK
 }
 
 // place is where the verdict of a check goes.
@@ -34,42 +36,48 @@ type plan struct {
 	conf     map[string]*conf.VirtualServer
 }
 
-// translate makes a plan of the virtual servers of a configuration, which it refers to.
-func translate(all []conf.VirtualServer, groups []conf.VirtualServerGroup) plan {
+// translate makes a plan of a configuration, to which it refers.
+func translate(cfg *Config) plan {
 	p := plan{places: map[string]place{}, of: map[Server][]string{}, suspends: map[string][]string{}, conf: map[string]*conf.VirtualServer{}}
-	for i := range all {
-		v := &all[i]
+	for i := range cfg.Virtual {
+		v := &cfg.Virtual[i]
 		name := v.Key()
 		if p.conf[name] != nil {
 			continue
 		}
 		p.conf[name] = v
-		spec := lvs.VirtualServer{Name: name, Keys: keysOf(v, groups), Service: serviceOf(v), Quorum: int64(v.Quorum),
+		spec := lvs.VirtualServer{Name: name, Keys: keysOf(v, cfg.Groups), Service: serviceOf(v), Quorum: int64(v.Quorum),
 			Hysteresis: int64(v.Hysteresis), Omega: v.Omega}
 		if s := v.Sorry; s != nil {
 			spec.Sorry = &lvs.SorryServer{Address: s.Address, Forwarding: forwardingOf(s.Forwarding), Inhibit: s.Inhibit}
 		}
 		for j := range v.Servers {
-			spec.Servers = append(spec.Servers, p.server(name, &v.Servers[j], v.HASuspend))
+			spec.Servers = append(spec.Servers, p.server(name, &v.Servers[j], v.HASuspend, cfg.Scripts))
 		}
 		p.virtuals = append(p.virtuals, spec)
 	}
 	return p
 }
 
-func (p *plan) server(virtual string, r *conf.RealServer, suspends bool) lvs.RealServer {
+func (p *plan) server(virtual string, r *conf.RealServer, suspends bool, scripts map[*conf.Command]*notify.Script) lvs.RealServer {
 	s := lvs.RealServer{Address: r.Address, Forwarding: forwardingOf(r.Forwarding), Weight: int64(r.Weight), Upper: r.Upper,
 		Lower: r.Lower, Inhibit: r.InhibitOnFailure}
 	seen := map[string]int{}
 	for i := range r.Checkers {
 		c := &r.Checkers[i]
+		var script *notify.Script
+		if c.Misc != nil {
+			if script = scripts[&c.Misc.Command]; script == nil {
+				continue // it cannot be used, and that was said: as in keepalived it does not count
+			}
+		}
 		id := checkName(c)
 		if seen[id]++; seen[id] > 1 {
 			id = fmt.Sprintf("%s #%d", id, seen[id])
 		}
 		s.Checks = append(s.Checks, lvs.Check{ID: id, Alpha: c.Alpha})
 		whole := virtual + ", " + r.Key() + ", " + id
-		p.checks = append(p.checks, Check{ID: whole, Checker: c, Weight: r.Weight})
+		p.checks = append(p.checks, Check{ID: whole, Checker: c, Weight: r.Weight, Script: script})
 		p.of[Server{virtual, r.Address}] = append(p.of[Server{virtual, r.Address}], whole)
 		p.places[whole] = place{virtual: virtual, server: r.Address, check: id}
 		if suspends {

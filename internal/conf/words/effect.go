@@ -45,7 +45,8 @@ const (
 	noSNMP         = "no MIB is served, since had does not speak AgentX"
 	mibTables      = "no MIB is served, since had does not speak AgentX; its traps are sent (snmp_trap)"
 	noDBus         = "nothing is published on D-Bus; notify_fifo and hactl tell the same"
-	noLVS          = "IPVS is not programmed"
+	noSync         = "connections are not synchronized"
+	noIPVSRules    = "each address of a group is a service of its own"
 	routesDiffer   = "routes of type local, broadcast and anycast get the scope that the kernel demands of them"
 	viaNftables    = "nftables does what they would do, in a table named keepalived or as nftables says"
 	noBuffers      = "the kernel's sizes are used"
@@ -63,10 +64,8 @@ var effects = map[string]struct {
 	"(root)/net_namespace":         {Differs, "hactl asks that daemon at /run/had/NAME/had.sock, and its dumps are there"},
 	"(root)/use_pid_dir":           {NoEffect, "there is one pid file, that of --pid, else /run/keepalived.pid"},
 	"(root)/instance":              {NoEffect, "there is one pid file, that of --pid, else /run/keepalived.pid"},
-	"(root)/net_namespace_ipvs":    {Warned, noLVS},
-	"(root)/SSL":                   {Warned, "virtual servers are not checked"},
-	"(root)/virtual_server":        {Warned, "IPVS is not programmed and real servers are not checked"},
-	"(root)/virtual_server_group":  {Warned, noLVS},
+	"(root)/net_namespace_ipvs":    {Warned, "IPVS is that of the namespace that had runs in"},
+	"(root)/virtual_server":        {Differs, "a server or a setting that others change in its entry of the kernel is put right within a second; a reload keeps what a check has found as long as the check is of the same server and kind"},
 	"(root)/static_routes":         {Differs, routesDiffer},
 	"(root)/linkbeat_interfaces":   {NoEffect, "link state comes from netlink"},
 	"(root)/vrrp_track_process":    {Differs, "a name counts on its first 15 characters, however long it is given; where the kernel sends no process events, as in a container, processes are looked at every second"},
@@ -79,17 +78,11 @@ var effects = map[string]struct {
 	"global_defs/checker_process_name":                {NoEffect, oneProcess},
 	"global_defs/lvs_process_name":                    {NoEffect, oneProcess},
 	"global_defs/bfd_process_name":                    {NoEffect, oneProcess},
-	"global_defs/smtp_alert_checker":                  {Warned, "virtual servers are not checked"},
 	"global_defs/smtp_server":                         {Differs, "a mail that the server does not take at once is tried again for 10 minutes, and one at a time"},
 	"global_defs/smtp_helo_name":                      {Differs, "it is said with EHLO, and with HELO to a server that does not know that"},
 	"global_defs/max_auto_priority":                   {NoEffect, oneProcess},
 	"global_defs/min_auto_priority_delay":             {NoEffect, oneProcess},
-	"global_defs/checker_log_all_failures":            {NoEffect, "virtual servers are not checked"},
-	"global_defs/lvs_timeouts":                        {Warned, noLVS},
-	"global_defs/lvs_flush":                           {Warned, noLVS},
-	"global_defs/lvs_flush_on_stop":                   {Warned, noLVS},
-	"global_defs/lvs_flush_onstop":                    {Warned, noLVS},
-	"global_defs/lvs_sync_daemon":                     {Warned, noLVS},
+	"global_defs/lvs_sync_daemon":                     {Warned, noSync},
 	"global_defs/vrrp_iptables":                       {NoEffect, viaNftables},
 	"global_defs/vrrp_ipsets":                         {NoEffect, viaNftables},
 	"global_defs/nftables":                            {Differs, "the rules are there from the start to the stop, and not only while the router is MASTER"},
@@ -100,11 +93,9 @@ var effects = map[string]struct {
 	"global_defs/vrrp_cpu_affinity":                   {NoEffect, oneProcess},
 	"global_defs/vrrp_rlimit_rttime":                  {NoEffect, oneProcess},
 	"global_defs/vrrp_rlimit_rtime":                   {NoEffect, oneProcess},
-	"global_defs/nftables_ipvs":                       {Warned, noLVS},
-	"global_defs/nftables_ipvs_priority":              {NoEffect, noLVS},
-	"global_defs/nftables_ipvs_start_fwmark":          {NoEffect, noLVS},
-	"global_defs/lvs_notify_fifo":                     {Warned, "virtual servers are not checked"},
-	"global_defs/lvs_notify_fifo_script":              {Warned, "virtual servers are not checked"},
+	"global_defs/nftables_ipvs":                       {NoEffect, noIPVSRules},
+	"global_defs/nftables_ipvs_priority":              {NoEffect, noIPVSRules},
+	"global_defs/nftables_ipvs_start_fwmark":          {NoEffect, noIPVSRules},
 	"global_defs/checker_priority":                    {NoEffect, oneProcess},
 	"global_defs/checker_no_swap":                     {NoEffect, oneProcess},
 	"global_defs/checker_rt_priority":                 {NoEffect, oneProcess},
@@ -124,7 +115,7 @@ var effects = map[string]struct {
 	"global_defs/enable_snmp_rfc":                     {Warned, mibTables},
 	"global_defs/enable_snmp_rfcv2":                   {Warned, mibTables},
 	"global_defs/enable_snmp_rfcv3":                   {Warned, mibTables},
-	"global_defs/enable_snmp_checker":                 {Warned, noSNMP},
+	"global_defs/enable_snmp_checker":                 {Warned, mibTables},
 	"global_defs/snmp_vs_stats_update_interval":       {NoEffect, noSNMP},
 	"global_defs/snmp_rs_stats_update_interval":       {NoEffect, noSNMP},
 	"global_defs/enable_dbus":                         {Warned, noDBus},
@@ -140,8 +131,7 @@ var effects = map[string]struct {
 	"global_defs/lvs_netlink_cmd_rcv_bufs_force":      {NoEffect, noBuffers},
 	"global_defs/lvs_netlink_monitor_rcv_bufs":        {NoEffect, noBuffers},
 	"global_defs/lvs_netlink_monitor_rcv_bufs_force":  {NoEffect, noBuffers},
-	"global_defs/rs_init_notifies":                    {NoEffect, "virtual servers are not checked"},
-	"global_defs/no_checker_emails":                   {NoEffect, "virtual servers are not checked"},
+	"global_defs/no_checker_emails":                   {NoEffect, "mails are about servers, and not about single checks, in any case"},
 	"global_defs/vrrp_rx_bufs_policy":                 {NoEffect, noBuffers},
 	"global_defs/vrrp_rx_bufs_multiplier":             {NoEffect, noBuffers},
 	"global_defs/random_seed":                         {NoEffect, "nothing that it would begin is left to chance"},
@@ -158,6 +148,10 @@ var effects = map[string]struct {
 
 	"vrrp_script/init_fail": {Inert, "it has none in keepalived either, once the script is tracked"},
 
+	"virtual_server/hashed":                {Inert, "services are always hashed"},
+	"virtual_server/snmp_name":             {NoEffect, noSNMP},
+	"virtual_server/real_server/snmp_name": {NoEffect, noSNMP},
+
 	"vrrp_sync_group/global_tracking": {Inert, "it has none in keepalived either"},
 
 	"vrrp_instance/authentication/auth_type/AH": {Refused, "without it no other router would be understood; PASS keeps as few off the link"},
@@ -173,7 +167,7 @@ var effects = map[string]struct {
 	"vrrp_instance/virtual_routes":            {Differs, routesDiffer},
 	"vrrp_instance/no_accept":                 {Differs, "the rules are there from the start to the stop, and not only while the router is MASTER"},
 	"vrrp_instance/debug":                     {Inert, "it has none in keepalived either"},
-	"vrrp_instance/lvs_sync_daemon_interface": {Warned, noLVS},
+	"vrrp_instance/lvs_sync_daemon_interface": {Warned, noSync},
 	"vrrp_instance/skip_check_adv_addr":       {NoEffect, noAddressCheck},
 }
 

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -239,6 +240,22 @@ func TestSubjectsAndBodiesAreKeepaliveds(t *testing.T) {
 	}
 	if _, _, ok := compose("lb1", change(notify.Instance, "V", notify.MasterRxLowerPri)); ok {
 		t.Error("there is a mail about what is no change of state")
+	}
+}
+
+func TestSubjectsOfServersAreKeepaliveds(t *testing.T) {
+	web := notify.VirtualServer{Address: netip.MustParseAddrPort("192.0.2.1:80"), Protocol: "TCP"}
+	for _, test := range []struct {
+		change  notify.ServerChange
+		subject string
+	}{
+		{notify.ServerChange{Virtual: web, Real: netip.MustParseAddrPort("10.0.0.1:8080"), Reason: "why"},
+			"[RID] Realserver [10.0.0.1]:8080 of virtual server [192.0.2.1]:tcp:80 - DOWN"},
+		{notify.ServerChange{Virtual: notify.VirtualServer{Mark: 7}, Up: true, Reason: "why"}, "[RID] Virtualserver FWM 7 - UP"},
+	} {
+		if subject, body := composeServer("RID", test.change); subject != test.subject || body != "=> why <=" {
+			t.Errorf("%q %q, want %q", subject, body, test.subject)
+		}
 	}
 }
 
