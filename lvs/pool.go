@@ -32,7 +32,6 @@ type RealServer struct {
 	Weight       int64
 	Upper, Lower uint32
 	Inhibit      bool // present with weight 0 while it is down
-	Alpha        bool // it has yet to show that it is up
 	Checks       []Check
 }
 

@@ -79,7 +79,6 @@ type VirtualServer struct {
 
 	HASuspend   bool
 	SMTPAlert   bool
-	Alpha       bool // a real server has its own
 	Omega       bool
 	Quorum      int // total weight of servers that are up; at least 1
 	Hysteresis  int // below Quorum
