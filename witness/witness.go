@@ -49,7 +49,7 @@ func New(cfg cluster.Config, c *cluster.Cluster, lc *leaseclock.Clock, watched S
 		cluster: c, config: cfg, clock: lc, link: member.NewLink(c, cfg.Logger), started: time.Now(), watched: watched,
 		requests: make(chan func(clock.Time)), ended: make(chan struct{}),
 	}
-	w.service = member.NewService(cfg, c, w.report, w.move, w.reload)
+	w.service = member.NewService(cfg, c, w.report, w.move, w.reload, nil)
 	return w
 }
 

@@ -145,6 +145,9 @@ type Agent struct {
 	pipes      []pipe
 	alerts     alerts
 	balancer   *balancer.Balancer
+	services   *services // nil without a cluster
+	sync       *connectionSync
+	moved      bool // the state of an instance may be another than services and sync know
 	checks     *healthChecks
 	absent     map[string]bool // virtual servers of which the load balancer has been told that this machine lacks the address
 	finished   bool
@@ -221,6 +224,7 @@ func New(opt Options) *Agent {
 	a.running.Store(a.cfg)
 	a.notifier = &notify.Notifier{Runner: a.runner, Logger: a.log}
 	a.newBalancer()
+	a.sync = newConnectionSync(a.log)
 	a.groups = groupsOf(a.cfg)
 	a.members = membersOf(a.groups)
 	for i := range a.cfg.Instances {
@@ -230,7 +234,9 @@ func New(opt Options) *Agent {
 	}
 	if opt.Cluster != nil {
 		a.link = member.NewLink(opt.Cluster, a.log)
-		a.service = member.NewService(opt.Member, opt.Cluster, a.report, a.move, a.Reload)
+		a.services = newServices(a.node, opt.Cluster, a.balancer, a.clock.Now, a.log)
+		a.service = member.NewService(opt.Member, opt.Cluster, a.report, a.move, a.Reload, a.services)
+		a.services.member = a.service
 	} else {
 		a.events = eventlog.New(a.node, localEvents)
 	}
@@ -497,8 +503,14 @@ func (a *Agent) loop(ctx context.Context) error {
 			armed = 0
 			a.housekeep()
 			a.lookAgain()
+			a.moved = true // a group may be given up long after its instances have left Active
 			a.hear()
 			a.step(director.Tick{})
+		}
+		if a.moved {
+			a.moved = false
+			a.tellHolds()
+			a.tellSync()
 		}
 		if a.takenChanged {
 			a.watchStrangers()
@@ -587,6 +599,9 @@ func (a *Agent) withdraw() {
 // fromCluster takes in what the cluster says.
 func (a *Agent) fromCluster(ev cluster.Event) {
 	a.service.Observe(ev)
+	if _, applied := ev.(cluster.Applied); applied {
+		a.services.look()
+	}
 	for _, in := range a.link.Translate(ev) {
 		a.step(in)
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"maps"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/hactl/had/internal/agent/balancer"
 	"github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/control/api"
 	"github.com/hactl/had/internal/notify"
+	"github.com/hactl/had/lvs"
 	"github.com/hactl/had/lvs/check"
 	"github.com/hactl/had/lvs/ipvs"
 )
@@ -34,6 +36,11 @@ func (a *Agent) newBalancer() {
 		Checks: func(found func(string, balancer.Finding)) balancer.Checks {
 			return a.checks.start(a.clock.Now, a.log, found)
 		},
+		Heard: func() {
+			if a.services != nil {
+				a.services.found()
+			}
+		},
 		Log: a.log, Keep: a.opt.KeepIPVS,
 	})
 }
@@ -44,9 +51,15 @@ func (a *Agent) balance(work context.Context, presented *check.TLS) (end func())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
+		var both sync.WaitGroup
+		both.Go(func() { a.sync.run(ctx) })
 		a.balancer.Run(ctx)
+		both.Wait()
 	}()
 	a.serve(presented)
+	if a.services != nil {
+		go a.services.run(ctx)
+	}
 	return func() {
 		stop()
 		select {
@@ -57,13 +70,19 @@ func (a *Agent) balance(work context.Context, presented *check.TLS) (end func())
 	}
 }
 
-// serve has the load balancer serve what the running configuration says.
+// serve has the load balancer serve what the running configuration says; in a cluster, the cluster's virtual services, as
+// the running configuration would have them.
 func (a *Agent) serve(presented *check.TLS) {
 	g := &a.cfg.Global
-	a.balancer.Configure(balancer.Config{Virtual: a.cfg.VirtualServers, Groups: a.cfg.VirtualServerGroups, Global: g,
-		Scripts: a.notifyScripts, TLS: presented,
+	c := balancer.Config{Virtual: a.cfg.VirtualServers, Groups: a.cfg.VirtualServerGroups, Global: g, Scripts: a.notifyScripts,
+		TLS: presented,
 		Notifier: &notify.Notifier{Runner: a.runner, FIFOs: fifosOf(a.pipes, g.NotifyFIFO, g.LVSNotifyFIFO),
-			Receivers: a.alerts.receivers(), Logger: a.log}})
+			Receivers: a.alerts.receivers(), Logger: a.log}}
+	if a.services != nil {
+		a.services.configure(a.work, a.cfg, c)
+	} else {
+		a.balancer.Configure(c)
+	}
 	a.absent = nil
 	a.tellAbsent()
 	for _, f := range a.trackers.files {
@@ -76,8 +95,12 @@ func (a *Agent) serve(presented *check.TLS) {
 // tellAbsent tells the load balancer which virtual servers with ha_suspend have an address that this machine does not have.
 func (a *Agent) tellAbsent() {
 	absent := map[string]bool{}
-	for i := range a.cfg.VirtualServers {
-		if v := &a.cfg.VirtualServers[i]; v.HASuspend && !a.present(v) {
+	all, groups := a.cfg.VirtualServers, a.cfg.VirtualServerGroups
+	if a.services != nil {
+		all, groups = a.services.serving()
+	}
+	for i := range all {
+		if v := &all[i]; v.HASuspend && !a.present(v, groups) {
 			absent[v.Key()] = true
 		}
 	}
@@ -88,11 +111,11 @@ func (a *Agent) tellAbsent() {
 }
 
 // present tells whether this machine has an address of a virtual server.
-func (a *Agent) present(v *conf.VirtualServer) bool {
+func (a *Agent) present(v *conf.VirtualServer, groups []conf.VirtualServerGroup) bool {
 	if v.Group == "" {
 		return a.hasAddress(func(addr netip.Addr) bool { return addr == v.Address.Addr() })
 	}
-	for _, g := range a.cfg.VirtualServerGroups {
+	for _, g := range groups {
 		for _, e := range g.Entries {
 			if g.Name == v.Group && e.Mark == 0 &&
 				a.hasAddress(func(addr netip.Addr) bool { return !addr.Less(e.First) && !e.Last.Less(addr) }) {
@@ -101,6 +124,20 @@ func (a *Agent) present(v *conf.VirtualServer) bool {
 		}
 	}
 	return false
+}
+
+// tellHolds tells which groups this director holds: its checks count for the services of these.
+func (a *Agent) tellHolds() {
+	if a.services == nil {
+		return
+	}
+	epochs := map[string]uint64{}
+	for _, g := range a.groups {
+		if v, _ := a.machine.Group(g.Name); v.Held {
+			epochs[g.Name] = uint64(v.Epoch)
+		}
+	}
+	a.services.hold(epochs)
 }
 
 func (a *Agent) hasAddress(is func(netip.Addr) bool) bool {
@@ -132,4 +169,14 @@ func (a *Agent) balancerFindings(ctx context.Context) []api.Finding {
 			Text: r.Where + ": the kernel refuses to " + r.Change + ": " + r.Why})
 	}
 	return all
+}
+
+// connections asks the kernel for its counters.
+func connections() (map[lvs.ServiceKey]ipvs.ServiceStatistics, error) {
+	c, err := ipvs.Open("")
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.Statistics()
 }

@@ -271,7 +271,7 @@ func (a *Agent) confirm(act director.ConfirmInvisible) []director.Event {
 // transition logs an instance's change of status.
 func (a *Agent) transition(t director.Transition) {
 	i := a.instances[t.Instance]
-	i.since = time.Now()
+	i.since, a.moved = time.Now(), true
 	switch vrrp.Active {
 	case t.To:
 		i.counted.became++

@@ -26,6 +26,9 @@ func (a *Agent) report(ctx context.Context) (api.NodeReport, error) {
 		r.ClockSource, r.ClockSourceWarning = member.ClockSource()
 	}
 	r.Findings = append(r.Findings, a.balancerFindings(ctx)...)
+	if a.services != nil {
+		r.Findings = append(r.Findings, a.services.findings()...)
+	}
 	err := a.inLoop(ctx, func(now clock.Time) { a.fillReport(&r, now) })
 	return r, err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hactl/had/internal/control"
 	"github.com/hactl/had/internal/control/api"
+	"github.com/hactl/had/internal/member"
 )
 
 // Backend answers the control socket.
@@ -47,6 +48,20 @@ func (s standalone) Move(context.Context, api.MoveStep, string, api.Caller) (api
 
 func (s standalone) SetMaintenance(context.Context, api.Maintenance, bool) error {
 	return noCluster("maintenance was not changed")
+}
+
+// LVS is part of control.Backend.
+func (s standalone) LVS(ctx context.Context, _ bool) (api.GatheredLVS, error) {
+	own := api.NodeLVS{Node: s.agent.node, Services: []api.NodeService{}, File: member.TextsOf(definitionsOf(s.agent.running.Load()))}
+	err := viewOf(ctx, s.agent.balancer, connections, &own)
+	return api.GatheredLVS{At: api.At(time.Now()), Node: s.agent.node, Self: &own, Peers: []api.LVSPeer{}}, err
+}
+
+// ChangeLVS is part of control.Backend.
+func (s standalone) ChangeLVS(context.Context, api.LVSRequest, api.Caller) (api.LVSOutcome, error) {
+	return api.LVSOutcome{}, &api.Problem{Kind: api.Refused, Check: "no-cluster", What: "the virtual services were not changed",
+		Why:  "this configuration has no cluster block: its file alone says what is served",
+		Next: "edit the file, then hactl config reload"}
 }
 
 func kindOf(object string) string {

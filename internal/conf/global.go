@@ -723,3 +723,19 @@ func (l *loader) vmacPrefix(s statement, prefix *string) {
 		l.errorf(CodeRange, s.Words[1], "%s is longer than %d characters and is ignored", quote(name), maxInterfaceName-7)
 	}
 }
+
+// resolveSyncDaemon takes an instance's lvs_sync_daemon_interface for an lvs_sync_daemon of that instance, if there is none.
+func (l *loader) resolveSyncDaemon() {
+	for i := range l.cfg.Instances {
+		in := &l.cfg.Instances[i]
+		switch d := l.cfg.Global.LVS.SyncDaemon; {
+		case in.LVSSyncInterface == "":
+		case d == nil:
+			l.cfg.Global.LVS.SyncDaemon = &SyncDaemon{Pos: in.Pos, Interface: in.LVSSyncInterface, Instance: in.Name, ID: -1, Port: 8848,
+				TTL: 1, Group: defaultSyncGroup}
+		default:
+			l.warnf(CodeRepeated, wordAt(in.Pos), "connections are synchronized as %v says; lvs_sync_daemon_interface of %s is ignored", d.Pos,
+				in.Name)
+		}
+	}
+}

@@ -74,6 +74,7 @@ func (l *loader) read() {
 	l.resolveGlobal()
 	l.resolveInstances()
 	l.resolveGroups()
+	l.resolveSyncDaemon()
 	l.resolveRouting()
 	l.resolveStatic()
 	l.resolveVirtualServers()

@@ -158,3 +158,16 @@ func TestReadServicesTakesNothingElse(t *testing.T) {
 		t.Errorf("what the file has around the services is not known: %v", findings)
 	}
 }
+
+func TestSyncDaemonOfAnInstance(t *testing.T) {
+	instance := "vrrp_instance VI {\n    interface eth0\n    virtual_router_id 51\n    lvs_sync_daemon_interface eth1\n    virtual_ipaddress {\n" +
+		"        192.0.2.1\n    }\n}\n"
+	d := loadServices(t, instance).Global.LVS.SyncDaemon
+	if d == nil || d.Interface != "eth1" || d.Instance != "VI" || d.ID != -1 {
+		t.Errorf("%+v", d)
+	}
+	d = loadServices(t, "global_defs {\n    lvs_sync_daemon eth2\n}\n"+instance).Global.LVS.SyncDaemon
+	if d == nil || d.Interface != "eth2" || d.Instance != "" {
+		t.Errorf("%+v", d)
+	}
+}

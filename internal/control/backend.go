@@ -35,6 +35,13 @@ type Backend interface {
 	// or one that cannot replace the running one, changes nothing.
 	Reload(ctx context.Context) (api.ReloadOutcome, error)
 
+	// LVS returns what this node could find out about the virtual services: its own view, those of the other directors (as
+	// with Gather), and what the cluster has. With local set nobody else is asked. Lack of quorum is not an error.
+	LVS(ctx context.Context, local bool) (api.GatheredLVS, error)
+
+	// ChangeLVS commits a change of virtual services and returns once it is applied here.
+	ChangeLVS(ctx context.Context, req api.LVSRequest, by api.Caller) (api.LVSOutcome, error)
+
 	// Events returns the events after the cursor (0: all that are kept), oldest first, and a channel that is closed
 	// when there may be more.
 	Events(ctx context.Context, after uint64) (api.EventPage, <-chan struct{}, error)

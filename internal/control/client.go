@@ -131,6 +131,31 @@ func (c *Client) Maintenance(ctx context.Context, req api.MaintenanceRequest) (a
 	return v, c.post(ctx, "/v1/maintenance", req, &v)
 }
 
+// LVS lists the virtual services, or the one that is named; with local set the daemon asks nobody else.
+func (c *Client) LVS(ctx context.Context, local bool, service string) (api.LVSReport, error) {
+	var v api.LVSReport
+	query := url.Values{}
+	if local {
+		query.Set("local", "1")
+	}
+	if service != "" {
+		query.Set("service", service)
+	}
+	return v, c.get(ctx, "/v1/lvs", query, &v)
+}
+
+// LVSDifference says how file, cluster and kernels differ.
+func (c *Client) LVSDifference(ctx context.Context) (api.LVSDifference, error) {
+	var v api.LVSDifference
+	return v, c.get(ctx, "/v1/lvs/diff", nil, &v)
+}
+
+// ChangeLVS changes virtual services and returns once the change is committed.
+func (c *Client) ChangeLVS(ctx context.Context, req api.LVSRequest) (api.LVSOutcome, error) {
+	var v api.LVSOutcome
+	return v, c.post(ctx, "/v1/lvs", req, &v)
+}
+
 // Reload makes the daemon read its configuration again.
 func (c *Client) Reload(ctx context.Context) (api.ReloadOutcome, error) {
 	var v api.ReloadOutcome

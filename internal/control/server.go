@@ -25,7 +25,7 @@ import (
 // Bounds of the server.
 const (
 	maxConnections  = 64
-	maxBody         = 64 << 10 // bytes of a request
+	maxBody         = 1 << 20 // bytes of a request
 	maxHeader       = 16 << 10
 	readTimeout     = 5 * time.Second // for a request to arrive
 	writeTimeout    = 5 * time.Second // for each write of an answer
@@ -88,6 +88,15 @@ func (s *Server) handler(running context.Context) http.Handler {
 	mux.HandleFunc("POST /v1/move", s.act(running, s.move))
 	mux.HandleFunc("POST /v1/maintenance/plan", s.answer(s.planMaintenance))
 	mux.HandleFunc("POST /v1/maintenance", s.act(running, s.maintenance))
+	mux.HandleFunc("GET /v1/lvs", s.answer(s.lvs))
+	mux.HandleFunc("GET /v1/lvs/diff", s.answer(func(ctx context.Context, _ *http.Request) (any, error) {
+		in, err := s.Backend.LVS(ctx, false)
+		if err != nil {
+			return nil, err
+		}
+		return view.LVSDifference(in), nil
+	}))
+	mux.HandleFunc("POST /v1/lvs", s.act(running, s.changeLVS))
 	mux.HandleFunc("POST /v1/config/reload", s.act(running, s.reload))
 	mux.HandleFunc("/", s.answer(func(ctx context.Context, r *http.Request) (any, error) {
 		return nil, &api.Problem{Kind: api.Usage, What: "no route " + r.Method + " " + r.URL.Path,
@@ -404,6 +413,36 @@ func drainProblem(plan api.MaintenancePlan, waiting map[string]bool, timeout tim
 		}
 	}
 	return nil
+}
+
+func (s *Server) lvs(ctx context.Context, r *http.Request) (any, error) {
+	in, err := s.Backend.LVS(ctx, r.URL.Query().Get("local") != "")
+	if err != nil {
+		return nil, err
+	}
+	report := view.LVS(in)
+	if name := r.URL.Query().Get("service"); name != "" {
+		var keys []string
+		for _, service := range report.Services {
+			keys = append(keys, service.Key)
+		}
+		key, problem := view.LVSKey(keys, name)
+		if problem != nil {
+			return nil, problem
+		}
+		report.Services = slices.DeleteFunc(report.Services, func(v api.LVSService) bool { return v.Key != key })
+	}
+	return report, nil
+}
+
+func (s *Server) changeLVS(ctx context.Context, r *http.Request, by api.Caller) (any, error) {
+	var req api.LVSRequest
+	if err := decode(r, &req); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
+	defer cancel()
+	return s.Backend.ChangeLVS(ctx, req, by)
 }
 
 func (s *Server) reload(ctx context.Context, _ *http.Request, _ api.Caller) (any, error) {

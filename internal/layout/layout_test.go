@@ -56,6 +56,7 @@ func TestPureCoresUseTheStandardLibraryOnly(t *testing.T) {
 		"fencing":                 {"internal/clock"},
 		"lvs/check/verdict":       {"internal/clock"},
 		"internal/agent/director": {"internal/clock", "fsm", "cluster/lease", "vrrp"},
+		"internal/agent/shared":   {"internal/clock", "fsm"},
 		"internal/control/view":   {"internal/control/api"},
 	}
 	impure := []string{"os", "os/exec", "syscall", "net", "log", "log/slog", "math/rand", "math/rand/v2", "crypto/rand",

@@ -47,17 +47,18 @@ type Mover func(ctx context.Context, group string, to cluster.MemberID, reason s
 // Service answers the control socket of a member, and the other members' questions. Its methods are safe for concurrent
 // use. Together with Report it is a control.Backend.
 type Service struct {
-	node    string
-	config  cluster.Config
-	cluster *cluster.Cluster
-	log     *slog.Logger
-	events  *eventlog.Log
-	report  func(context.Context) (api.NodeReport, error)
-	move    Mover
-	reload  func(context.Context) (api.ReloadOutcome, error)
-	notes   chan fsm.Command
-	changed chan struct{} // the log has changed, or its leader
-	quorum  bool          // as last noted; the loop's
+	node     string
+	config   cluster.Config
+	cluster  *cluster.Cluster
+	log      *slog.Logger
+	events   *eventlog.Log
+	report   func(context.Context) (api.NodeReport, error)
+	move     Mover
+	reload   func(context.Context) (api.ReloadOutcome, error)
+	balancer Balancer // nil on a witness
+	notes    chan fsm.Command
+	changed  chan struct{} // the log has changed, or its leader
+	quorum   bool          // as last noted; the loop's
 
 	mu        sync.Mutex
 	journaled uint64 // newest log index that events hold
@@ -66,10 +67,10 @@ type Service struct {
 // NewService makes a service and registers its methods with the cluster, so it comes before cluster.Run. report returns
 // what this node knows for itself, reload makes it read its configuration again.
 func NewService(cfg cluster.Config, c *cluster.Cluster, report func(context.Context) (api.NodeReport, error),
-	move Mover, reload func(context.Context) (api.ReloadOutcome, error)) *Service {
+	move Mover, reload func(context.Context) (api.ReloadOutcome, error), b Balancer) *Service {
 	node := cfg.Node
 	s := &Service{node: node, config: cfg, cluster: c, log: cfg.Logger, events: eventlog.New(node, eventsKept), report: report, move: move,
-		reload: reload, notes: make(chan fsm.Command, notesKept), changed: make(chan struct{}, 1)}
+		reload: reload, balancer: b, notes: make(chan fsm.Command, notesKept), changed: make(chan struct{}, 1)}
 	c.Handle(methodReport, func(ctx context.Context, _ string, _ json.RawMessage) (any, error) { return s.report(ctx) })
 	c.Handle(methodView, func(ctx context.Context, _ string, _ json.RawMessage) (any, error) {
 		if err := c.Verify(ctx); err != nil {
@@ -86,6 +87,7 @@ func NewService(cfg cluster.Config, c *cluster.Cluster, report func(context.Cont
 		}
 		return struct{}{}, s.move(ctx, m.Group, m.To, m.Reason)
 	})
+	s.handleLVS()
 	return s
 }
 
@@ -105,9 +107,9 @@ func (s *Service) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.changed:
-			expire.Reset(s.expireMaintenance(ctx, time.Now()))
+			expire.Reset(s.expire(ctx, time.Now()))
 		case <-expire.C:
-			expire.Reset(s.expireMaintenance(ctx, time.Now()))
+			expire.Reset(s.expire(ctx, time.Now()))
 		case note := <-s.notes:
 			submit, cancel := context.WithTimeout(ctx, time.Minute)
 			if _, err := s.cluster.Submit(submit, note); err != nil {
@@ -379,13 +381,18 @@ func (s *Service) SetMaintenance(ctx context.Context, mark api.Maintenance, on b
 	return ctx.Err()
 }
 
-// expireMaintenance takes off marks whose time is over, by the wall clock of this member, if it leads the log. It returns when
-// to look again.
-func (s *Service) expireMaintenance(ctx context.Context, now time.Time) (again time.Duration) {
-	again = expireEvery
+// expire ends maintenance and drains whose time is over, by the wall clock of this member, if it leads the log. It returns
+// when to look again.
+func (s *Service) expire(ctx context.Context, now time.Time) (again time.Duration) {
 	if s.cluster.Status().Leader != s.cluster.Self() {
-		return again
+		return expireEvery
 	}
+	return min(s.endMaintenance(ctx, now), s.endDrains(ctx, now))
+}
+
+// endMaintenance takes off marks whose time is over, and returns when to look again.
+func (s *Service) endMaintenance(ctx context.Context, now time.Time) (again time.Duration) {
+	again = expireEvery
 	var over []fsm.Mark
 	s.cluster.Read(func(state *fsm.State) {
 		for _, m := range state.Maintenances() {

@@ -42,6 +42,7 @@ type Checks interface {
 type Options struct {
 	Open   func() (Kernel, error)                        // the door; it is tried again and again
 	Checks func(found func(id string, f Finding)) Checks // called once, when Run begins
+	Heard  func()                                        // called by Run when checks may say something else; nil: not
 	Log    *slog.Logger
 
 	// Keep leaves the table as it is at the end (--dont-release-ipvs).
@@ -76,6 +77,13 @@ type Override struct {
 	lvs.Override
 	Reason string
 }
+
+// same tells whether two say the same, for whatever reason.
+func (o Override) same(p Override) bool {
+	return o.Drain == p.Drain && equal(o.Weight, p.Weight) && equal(o.Found, p.Found)
+}
+
+func equal[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // Balancer is the load balancer of a director. Make one with New and call Run once; its other methods may be called by any
 // goroutine and do not block, except Status.
@@ -207,7 +215,7 @@ func (b *Balancer) take() {
 		b.configure(*p.config)
 	}
 	if p.overrides != nil {
-		b.override(p.overrides)
+		b.override(p.overrides, false)
 	}
 	if p.absent != nil || p.config != nil {
 		if p.absent != nil {
@@ -222,6 +230,9 @@ func (b *Balancer) take() {
 		}
 		b.findings[id] = f
 		b.changed(b.pool.Found(at.virtual, at.server, at.check, f.Verdict), f.Reason)
+	}
+	if b.opt.Heard != nil && (p.config != nil || len(p.order) > 0) {
+		b.opt.Heard()
 	}
 }
 
@@ -241,12 +252,12 @@ func (b *Balancer) configure(c Config) {
 	maps.DeleteFunc(b.findings, func(id string, _ Finding) bool { return p.places[id].virtual == "" })
 	maps.DeleteFunc(b.changes, func(s Server, _ change) bool { return p.find(s) == nil })
 	b.changed(out, "it is configured so")
-	b.override(b.overrides) // of servers that are new
+	b.override(b.overrides, true) // of servers that are new
 	b.checks.Set(p.checks, c.TLS)
 }
 
-// override gives the Pool what is new in all, and takes back what is not in it.
-func (b *Balancer) override(all map[Server]Override) {
+// override gives the Pool what is new in all, and takes back what is not in it; with anew set, all.
+func (b *Balancer) override(all map[Server]Override, anew bool) {
 	before := b.overrides
 	b.overrides = all
 	for s := range before {
@@ -255,6 +266,9 @@ func (b *Balancer) override(all map[Server]Override) {
 		}
 	}
 	for s, o := range all {
+		if old, had := before[s]; had && !anew && old.same(o) {
+			continue
+		}
 		b.changed(b.pool.Override(s.Virtual, s.Address, o.Override), o.Reason)
 	}
 }

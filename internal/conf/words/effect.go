@@ -45,7 +45,6 @@ const (
 	noSNMP         = "no MIB is served, since had does not speak AgentX"
 	mibTables      = "no MIB is served, since had does not speak AgentX; its traps are sent (snmp_trap)"
 	noDBus         = "nothing is published on D-Bus; notify_fifo and hactl tell the same"
-	noSync         = "connections are not synchronized"
 	noIPVSRules    = "each address of a group is a service of its own"
 	routesDiffer   = "routes of type local, broadcast and anycast get the scope that the kernel demands of them"
 	viaNftables    = "nftables does what they would do, in a table named keepalived or as nftables says"
@@ -82,7 +81,6 @@ var effects = map[string]struct {
 	"global_defs/smtp_helo_name":                      {Differs, "it is said with EHLO, and with HELO to a server that does not know that"},
 	"global_defs/max_auto_priority":                   {NoEffect, oneProcess},
 	"global_defs/min_auto_priority_delay":             {NoEffect, oneProcess},
-	"global_defs/lvs_sync_daemon":                     {Warned, noSync},
 	"global_defs/vrrp_iptables":                       {NoEffect, viaNftables},
 	"global_defs/vrrp_ipsets":                         {NoEffect, viaNftables},
 	"global_defs/nftables":                            {Differs, "the rules are there from the start to the stop, and not only while the router is MASTER"},
@@ -161,14 +159,13 @@ var effects = map[string]struct {
 
 	"global_defs/dynamic_interfaces": {Differs, "an instance waits for an interface that does not exist in any case"},
 
-	"vrrp_instance/use_vmac":                  {Differs, "a VMAC that somebody deletes is made again; kernel parameters of the interface below are put back at stop"},
-	"vrrp_instance/use_ipvlan":                {Differs, "over IPv4 without an address it speaks from that of the interface below"},
-	"vrrp_instance/linkbeat_use_polling":      {NoEffect, "link state comes from netlink"},
-	"vrrp_instance/virtual_routes":            {Differs, routesDiffer},
-	"vrrp_instance/no_accept":                 {Differs, "the rules are there from the start to the stop, and not only while the router is MASTER"},
-	"vrrp_instance/debug":                     {Inert, "it has none in keepalived either"},
-	"vrrp_instance/lvs_sync_daemon_interface": {Warned, noSync},
-	"vrrp_instance/skip_check_adv_addr":       {NoEffect, noAddressCheck},
+	"vrrp_instance/use_vmac":             {Differs, "a VMAC that somebody deletes is made again; kernel parameters of the interface below are put back at stop"},
+	"vrrp_instance/use_ipvlan":           {Differs, "over IPv4 without an address it speaks from that of the interface below"},
+	"vrrp_instance/linkbeat_use_polling": {NoEffect, "link state comes from netlink"},
+	"vrrp_instance/virtual_routes":       {Differs, routesDiffer},
+	"vrrp_instance/no_accept":            {Differs, "the rules are there from the start to the stop, and not only while the router is MASTER"},
+	"vrrp_instance/debug":                {Inert, "it has none in keepalived either"},
+	"vrrp_instance/skip_check_adv_addr":  {NoEffect, noAddressCheck},
 }
 
 // EffectOf says what had does about a word, and in a few words how it differs, why or what is lost. It is what stands here

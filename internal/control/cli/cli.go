@@ -149,7 +149,7 @@ func (a *app) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	in("ask", a.statusCommand(), a.clusterCommand(), a.vipCommand(), a.groupCommand(), a.whyCommand(), a.eventsCommand(),
+	in("ask", a.statusCommand(), a.clusterCommand(), a.vipCommand(), a.groupCommand(), a.lvsCommand(), a.whyCommand(), a.eventsCommand(),
 		a.isOwnerCommand(), a.waitCommand())
 	in("act", a.moveCommand(), a.maintenanceCommand())
 	in("other", a.configCommand(), a.genhashCommand(), a.keygenCommand(), a.demoCommand(), a.versionCommand())

@@ -24,8 +24,8 @@ import (
 )
 
 func (a *app) configCommand() *cobra.Command {
-	return a.noun("config", "Check, explain, migrate and reload the configuration", a.configCheckCommand(), a.configExplainCommand(),
-		a.configMigrateCommand(), a.configReloadCommand())
+	return a.noun("config", "Check, explain, compare, migrate and reload the configuration", a.configCheckCommand(), a.configExplainCommand(),
+		a.configDiffCommand(), a.configMigrateCommand(), a.configReloadCommand())
 }
 
 const defaultConfig = "/etc/keepalived/keepalived.conf"

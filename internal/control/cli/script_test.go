@@ -91,6 +91,7 @@ func daemon(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("there is no scenario %s", args[0])
 	}
 	backend := controltest.NewBackend(scenario())
+	backend.Services = controltest.Services()
 	for _, a := range args[1:] {
 		backend.Block = backend.Block || a == "block"
 		backend.Stuck = backend.Stuck || a == "stuck"

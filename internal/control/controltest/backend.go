@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/hactl/had/internal/control/api"
@@ -19,6 +20,8 @@ type Backend struct {
 	Stuck bool
 	// Broken are the errors that a reload finds.
 	Broken []string
+	// Services are what LVS returns.
+	Services api.GatheredLVS
 
 	mu    sync.Mutex
 	state api.Gathered
@@ -166,6 +169,36 @@ func (b *Backend) Reload(context.Context) (api.ReloadOutcome, error) {
 	return api.ReloadOutcome{Schema: api.Schema, Node: b.state.Self.Node, Config: "/etc/keepalived/keepalived.conf",
 		Summary: "1 instance changed", Unchanged: 3, Findings: []string{},
 		Changes: []api.ReloadChange{{Kind: "vrrp_instance", Name: "VI_WEB", Change: "changed"}}}, nil
+}
+
+// LVS returns Services.
+func (b *Backend) LVS(_ context.Context, local bool) (api.GatheredLVS, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	in := b.Services
+	if local {
+		in.Consistent, in.Peers = false, nil
+	}
+	return in, nil
+}
+
+// ChangeLVS notes what was asked for.
+func (b *Backend) ChangeLVS(_ context.Context, req api.LVSRequest, by api.Caller) (api.LVSOutcome, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls = append(b.calls, fmt.Sprintf("lvs %s %q %q by=%s", req.Do, req.Service, req.Server, by.User))
+	if req.Expect != nil && *req.Expect != b.Services.Table.Version {
+		return api.LVSOutcome{}, &api.Problem{Kind: api.Refused, Check: "version", What: "the virtual services were not changed",
+			Why: fmt.Sprintf("version %d has been replaced by version %d", *req.Expect, b.Services.Table.Version), Next: "hactl lvs list"}
+	}
+	o := api.LVSOutcome{Schema: api.Schema, Version: b.Services.Table.Version + 1, Changed: []string{strings.TrimSpace(req.Service + " " + req.Server)}}
+	if req.Text != "" {
+		o.Changed = []string{strings.Join(strings.Fields(req.Text), " ")}
+	}
+	if req.ForSeconds > 0 {
+		o.Until = api.At(Now.Add(req.ForSeconds.Duration()))
+	}
+	return o, nil
 }
 
 // Events serves Log.

@@ -189,12 +189,22 @@ var environment = [][2]string{
 	{"LC_ALL, LC_CTYPE, LANG", "Symbols beyond ASCII are printed only if the first of these that is set names UTF\\-8."},
 }
 
+// leaves lists the commands below one that have none below themselves, or that one.
+func leaves(c *cobra.Command) []*cobra.Command {
+	below := documented(c)
+	if len(below) == 0 {
+		return []*cobra.Command{c}
+	}
+	var all []*cobra.Command
+	for _, b := range below {
+		all = append(all, leaves(b)...)
+	}
+	return all
+}
+
 func commandPage(root, top *cobra.Command) string {
 	p := newPage(pageName(top), strings.ToLower(top.Short[:1])+top.Short[1:])
-	commands := documented(top)
-	if len(commands) == 0 {
-		commands = []*cobra.Command{top}
-	}
+	commands := leaves(top)
 	p.section("SYNOPSIS")
 	for i, c := range commands {
 		if i > 0 {
@@ -214,6 +224,10 @@ func commandPage(root, top *cobra.Command) string {
 		p.section("OPTIONS")
 		p.options(top)
 	} else {
+		if top.Long != "" {
+			p.section("DESCRIPTION")
+			p.text(top.Long)
+		}
 		for _, c := range commands {
 			p.section(strings.ToUpper(c.CommandPath()))
 			p.text(description(c))

@@ -1,0 +1,251 @@
+package shared
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/hactl/had/fsm"
+	"github.com/hactl/had/internal/clock"
+)
+
+const (
+	web    = "TCP 192.0.2.10:80"
+	second = clock.Time(time.Second)
+)
+
+var (
+	up   = fsm.Health{Up: true}
+	down = fsm.Health{Reason: "connection refused"}
+)
+
+func TestDecide(t *testing.T) {
+	weight := uint32(7)
+	tests := []struct {
+		name   string
+		server fsm.Server
+		own    Health
+		held   bool
+		group  string
+		now    clock.Time
+		say    Say
+		tell   bool
+		look   clock.Time
+	}{
+		{name: "standby goes by the cluster", server: found(down), own: Health{up, true, 1}, group: "g", say: Say{Found: &down}},
+		{name: "standby, and nobody has said anything", own: Health{down, true, 1}, group: "g"},
+		{name: "no group: each by its own", server: found(down), own: Health{up, true, 1}},
+		{name: "owner, of one mind", server: found(up), own: Health{up, true, 1}, held: true, group: "g"},
+		{name: "owner, first word", own: Health{up, true, 1}, held: true, group: "g", tell: true},
+		{name: "owner that does not know yet", own: Health{up, false, 0}, held: true, group: "g"},
+		{name: "owner that does not know yet, but the cluster does", server: found(down), own: Health{up, false, 0}, held: true,
+			group: "g", say: Say{Found: &down}},
+		{name: "new owner that saw it otherwise before", server: found(up), own: Health{down, true, 9 * second}, held: true, group: "g",
+			say: Say{Found: &up}, look: 15 * second},
+		{name: "after its patience", server: found(up), own: Health{down, true, 9 * second}, held: true, group: "g", now: 15 * second, tell: true},
+		{name: "new owner that has seen it since", server: found(up), own: Health{down, true, 11 * second}, held: true, group: "g", tell: true},
+		{name: "another weight", server: found(up), own: Health{fsm.Health{Up: true, Adds: 3}, true, 11 * second}, held: true, group: "g", tell: true},
+		{name: "why does not matter", server: found(down), own: Health{fsm.Health{Reason: "timeout"}, true, 11 * second}, held: true, group: "g"},
+		{name: "drain and weight", server: fsm.Server{Key: "a:1", Weight: &weight, Drained: &fsm.Drained{}}, own: Health{up, true, 1},
+			say: Say{Weight: &weight, Drain: true}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			test.server.Key = "a:1"
+			name := Server{web, "a:1"}
+			w := World{Now: max(test.now, 12*second), Table: fsm.Table{Changed: 1, Services: []*fsm.Service{{Key: web, Servers: []fsm.Server{test.server}}}},
+				Checks: map[string]time.Duration{web: 5 * time.Second}, Health: map[Server]Health{name: test.own}, Groups: map[string]string{},
+				Holds: map[string]Hold{}}
+			if test.group != "" {
+				w.Groups[web] = test.group
+			}
+			if test.held {
+				w.Holds["g"] = Hold{Epoch: 3, Since: 10 * second}
+			}
+			d := Decide(w)
+			if got := d.Says[name]; !reflect.DeepEqual(got, test.say) {
+				t.Errorf("says %+v, want %+v", got, test.say)
+			}
+			if d.Look != test.look {
+				t.Errorf("looks at %d, want %d", d.Look, test.look)
+			}
+			var want []fsm.Verdicts
+			if test.tell {
+				want = []fsm.Verdicts{{Group: "g", Epoch: 3, List: []fsm.Verdict{{Service: web, Server: "a:1", Health: test.own.Health}}}}
+			}
+			if !reflect.DeepEqual(d.Tell, want) {
+				t.Errorf("tells %+v, want %+v", d.Tell, want)
+			}
+		})
+	}
+}
+
+func found(h fsm.Health) fsm.Server { return fsm.Server{Found: &fsm.Finding{Health: h}} }
+
+func TestOneCommandHoldsSoMuch(t *testing.T) {
+	w := World{Now: 1, Groups: map[string]string{web: "g"}, Holds: map[string]Hold{"g": {1, 1}}, Health: map[Server]Health{}}
+	service := &fsm.Service{Key: web}
+	for i := range fsm.MaxVerdicts + 5 {
+		key := fmt.Sprint(i)
+		service.Servers = append(service.Servers, fsm.Server{Key: key})
+		w.Health[Server{web, key}] = Health{up, true, 1}
+	}
+	w.Table.Services = []*fsm.Service{service}
+	if d := Decide(w); len(d.Tell) != 1 || len(d.Tell[0].List) != fsm.MaxVerdicts {
+		t.Errorf("%d commands", len(d.Tell))
+	}
+}
+
+// trial is two directors, their checks, and a log, in virtual time.
+type trial struct {
+	t      *testing.T
+	random *rand.Rand
+	now    clock.Time
+	state  *fsm.State
+	nodes  [2]*director
+	truth  []bool       // of each server
+	since  []clock.Time // of truth
+}
+
+type director struct {
+	name   string
+	health map[Server]Health
+	next   []clock.Time // check of each server
+	hold   *Hold
+	says   map[Server]Say
+	open   []fsm.Verdicts // proposed, not committed
+	at     clock.Time     // of their commit
+}
+
+const (
+	interval = 5 * time.Second
+	servers  = 12
+	step     = clock.Time(50 * time.Millisecond)
+)
+
+func (tr *trial) apply(c fsm.Command) {
+	tr.t.Helper()
+	if _, err := tr.state.Apply(tr.state.Applied()+1, c); err != nil {
+		tr.t.Fatal(err)
+	}
+}
+
+func serverName(i int) Server { return Server{web, fmt.Sprintf("10.0.0.%d:80", i)} }
+
+func (tr *trial) decide(d *director) {
+	w := World{Now: tr.now, Table: tr.state.Services(), Groups: map[string]string{web: "g"}, Holds: map[string]Hold{},
+		Checks: map[string]time.Duration{web: interval}, Health: d.health}
+	if d.hold != nil {
+		w.Holds["g"] = *d.hold
+	}
+	decision := Decide(w)
+	d.says = decision.Says
+	if len(d.open) == 0 && len(decision.Tell) > 0 {
+		d.open, d.at = decision.Tell, tr.now+step*clock.Time(1+tr.random.IntN(4))
+	}
+}
+
+// serves tells whether a director sends traffic to a server.
+func (d *director) serves(name Server) bool {
+	if say := d.says[name]; say.Found != nil {
+		return say.Found.Up
+	}
+	return d.health[name].Up
+}
+
+// advance plays one step: servers fail and recover, checks run, proposals are committed.
+func (tr *trial) advance(flaps bool) {
+	tr.now += step
+	for i := range tr.truth {
+		if flaps && tr.random.IntN(400) == 0 {
+			tr.truth[i], tr.since[i] = !tr.truth[i], tr.now
+		}
+	}
+	for _, d := range tr.nodes {
+		for i := range tr.truth {
+			if tr.now < d.next[i] {
+				continue
+			}
+			d.next[i] = tr.now.Add(interval)
+			name := serverName(i)
+			h := d.health[name]
+			if !h.Known || h.Up != tr.truth[i] {
+				d.health[name] = Health{fsm.Health{Up: tr.truth[i]}, true, tr.now}
+			}
+		}
+		if len(d.open) > 0 && tr.now >= d.at {
+			for _, v := range d.open {
+				tr.apply(fsm.Command{Node: d.name, Verdicts: &v}) // refused if the epoch is over
+			}
+			d.open = nil
+		}
+	}
+	for _, d := range tr.nodes {
+		tr.decide(d)
+	}
+}
+
+// Under flaps, a takeover by itself changes no server: what the new owner serves is what the cluster had, until its own
+// checks find something new. A server that has not changed for long is never served wrongly, before, at and after takeovers.
+func TestTakeoversUnderFlaps(t *testing.T) {
+	const takeovers = 200
+	changes, judged := 0, 0
+	for seed := range uint64(4) {
+		tr := &trial{t: t, random: rand.New(rand.NewPCG(seed, 7)), now: second, state: fsm.New()}
+		definition := fsm.Definition{Key: web, Text: "x"}
+		for i := range servers {
+			definition.Servers = append(definition.Servers, fsm.ServerDefinition{Key: serverName(i).Server, Text: "x"})
+			tr.truth, tr.since = append(tr.truth, true), append(tr.since, 0)
+		}
+		for n, name := range []string{"lb1", "lb2"} {
+			d := &director{name: name, health: map[Server]Health{}}
+			for range servers {
+				d.next = append(d.next, tr.now.Add(time.Duration(tr.random.Int64N(int64(interval)))))
+			}
+			tr.nodes[n] = d
+		}
+		tr.apply(fsm.Command{Node: "lb1", Seed: &fsm.Seed{Parts: 1, Services: []fsm.Definition{definition}}})
+		for takeover := range takeovers / 4 {
+			owner := tr.nodes[takeover%2]
+			before := tr.state.Services().Services[0]
+			tr.nodes[1-takeover%2].hold = nil
+			tr.apply(fsm.Command{Grant: &fsm.Grant{Group: "g", Member: fsm.Member(owner.name + "/1"), Epoch: uint64(takeover + 1)}})
+			owner.hold = &Hold{Epoch: uint64(takeover + 1), Since: tr.now}
+			tr.decide(owner)
+			for i, server := range before.Servers {
+				if f := server.Found; f != nil && owner.serves(serverName(i)) != f.Up {
+					t.Fatalf("seed %d: the takeover by %s changes %s from up %v", seed, owner.name, server.Key, f.Up)
+				}
+			}
+			until := tr.now.Add(time.Duration(1+tr.random.IntN(15)) * time.Second)
+			for tr.now < until {
+				was := owner.serves(serverName(0))
+				tr.advance(true)
+				if owner.serves(serverName(0)) != was {
+					changes++
+				}
+				// An interval for the check that saw it, one for patience, and the commit.
+				const settled = clock.Time(2*interval) + 10*step
+				list := tr.state.Services().Services[0].Servers
+				for _, d := range tr.nodes {
+					for i := range tr.truth {
+						name, stable := serverName(i), tr.now-tr.since[i]
+						right := d.serves(name) == tr.truth[i]
+						known := stable > clock.Time(interval) && list[i].Found != nil && list[i].Found.Up == tr.truth[i]
+						if !right && (known || min(stable, tr.now-owner.hold.Since) > settled) {
+							t.Fatalf("seed %d, %v: %s serves %s: %v, which is up %v since %v; the cluster knows: %v", seed, time.Duration(tr.now),
+								d.name, name.Server, d.serves(name), tr.truth[i], time.Duration(tr.since[i]), known)
+						}
+						judged++
+					}
+				}
+			}
+		}
+	}
+	if changes < 20 {
+		t.Errorf("the server changed %d times only: nothing was tried", changes)
+	}
+	t.Logf("%d takeovers, %d changes of one of %d servers, %d looks", takeovers, changes, servers, judged)
+}
