@@ -331,6 +331,10 @@ func (n *Node) transfer(now clock.Time, p *clearing, holder Member) string {
 	return ""
 }
 
+// Answering tells whether this member, as the leader, has proposed something of which it has to tell others: a successor that
+// is not told finds its grant in the log, but only once it knows that it is committed.
+func (n *Node) Answering() bool { return len(n.coordinator.proposals) > 0 }
+
 func (n *Node) outcome(now clock.Time, o Outcome) {
 	if done := n.coordinator.proposals[o.Tag]; done != nil {
 		delete(n.coordinator.proposals, o.Tag)

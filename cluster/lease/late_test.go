@@ -115,3 +115,18 @@ func TestALeaderDoesNotWaitForEverForTheOutcomeOfAProposal(t *testing.T) {
 	want(t, "settled", w.nodes["b/1"].Settled(), true)
 	want(t, "released", w.log.Released("G"), w.log.Epoch("G"))
 }
+
+func TestALeaderThatGoesTellsItsSuccessorFirst(t *testing.T) {
+	w := newWorld(t)
+	w.lead("b/1")
+	w.claim("b/1", MasterDown)
+	w.holdLog = true
+	w.run("b/1", w.nodes["b/1"].Release(w.now, "G", Epoch(w.log.Epoch("G")), "test"))
+	want(t, "answering", w.nodes["b/1"].Answering(), true)
+	w.holdLog = false
+	for _, commit := range w.held {
+		commit()
+	}
+	want(t, "answering", w.nodes["b/1"].Answering(), false)
+	want(t, "settled", w.nodes["b/1"].Settled(), true)
+}

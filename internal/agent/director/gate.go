@@ -377,12 +377,12 @@ func (g *group) priority() uint8 {
 	return lowest
 }
 
-// gone tells whether nothing is visible and the cluster knows.
+// gone tells whether nothing is visible and the cluster knows, and whoever takes over, too.
 func (m *Machine) gone() bool {
 	for _, g := range m.groups {
 		if g.phase != away {
 			return false
 		}
 	}
-	return !m.gated() || m.node.Settled()
+	return !m.gated() || m.node.Settled() && !m.node.Answering()
 }
