@@ -67,14 +67,13 @@ func (g *Gateway) result(now clock.Time, answered bool) {
 // How long gateways have to answer until a director that has lost them counts as seeing them again: nothing more than Rise
 // and the time to settle after the first loss, then backOffFirst, and twice as long after each further one, up to
 // backOffMax. One loss is forgotten for each backOffForget without another. So a director loses its gateways at most
-// LossesFirstHour times in one hour, and LossesPerHour times in each of the following.
+// LossesPerHour times in an hour, and half as often in the long run.
 const (
 	backOffFirst  = 10 * time.Second
 	backOffMax    = 10 * time.Minute
 	backOffForget = 10 * time.Minute
 
-	LossesFirstHour = 12
-	LossesPerHour   = 7
+	LossesPerHour = 12
 )
 
 // Gateways is what one director's probes of its gateways say. One goroutine calls it; make one with NewGateways.

@@ -48,7 +48,7 @@ func (p *prober) result(now clock.Time, answered bool) {
 // fast that single probes decide, and their words travel as slowly as they may: none of them is ever Blind while it knows of
 // another that Sees.
 func TestAGatewayThatIsDownForEverybodyIsNobodysFault(t *testing.T) {
-	for seed := range uint64(100) {
+	for seed := range uint64(40) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		rules := GatewayRules{Interval: time.Duration(100+rnd.IntN(3000)) * time.Millisecond, Fall: 1 + rnd.IntN(4), Rise: 1 + rnd.IntN(4)}
 		timeout := time.Duration(rnd.Int64N(int64(rules.Interval)))
@@ -190,7 +190,7 @@ func TestAFlappingGatewayIsLostRarely(t *testing.T) {
 		}
 		t.Logf("%s: losses in each hour %v, sees for %d probes", name, losses, usable)
 		for h, n := range losses {
-			if h == 0 && n > LossesFirstHour || h > 0 && n > LossesPerHour {
+			if n > LossesPerHour {
 				t.Errorf("%s: lost %d times in hour %d", name, n, h)
 			}
 		}
