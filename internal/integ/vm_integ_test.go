@@ -18,7 +18,7 @@ import (
 // Some tests may not run on the machine itself, because they set its clock or take another kernel: they run in a virtual
 // machine.
 
-const vmLimit = 5 * time.Minute
+const vmLimit = 10 * time.Minute
 
 // modules are what the lab and the guard need of the kernel.
 var modules = []string{"veth", "bridge", "nf_tables", "nft_meta_bridge", "nft_numgen", "nft_fib_inet"}

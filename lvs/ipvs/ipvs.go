@@ -178,6 +178,8 @@ func (c *Conn) destination(command uint8, service lvs.ServiceKey, key lvs.Destin
 		return ErrNoDestination
 	case errors.Is(err, unix.EINVAL) && d != nil && service.Family != familyOf(key):
 		return &MixedError{}
+	case errors.Is(err, unix.EINVAL) && d != nil:
+		return fmt.Errorf("the kernel does not take it for a real server (its address must be a unicast one): %w", err)
 	default:
 		return err
 	}

@@ -37,7 +37,7 @@ const (
 
 	emulator = "qemu-system-x86_64"
 	// mainLimit bounds the life of a machine that runs a whole test program.
-	mainLimit = 10 * time.Minute
+	mainLimit = 20 * time.Minute
 
 	// exitMark begins the line in which the guest says the exit code of its tests.
 	exitMark = "the tests in the virtual machine ended with exit code "

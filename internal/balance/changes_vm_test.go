@@ -1,0 +1,112 @@
+//go:build integ
+
+package balance
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// The same failures and recoveries of real servers lead to the same tables, step by step, whatever checks them and whatever the
+// virtual server says about failures.
+func TestSameChanges(t *testing.T) {
+	p := newPair(t)
+	one, two := p.open("10.77.0.101:80", greet("")), p.open("10.77.0.102:80", greet(""))
+	page, secure := newWeb(), newWeb()
+	p.open("10.77.0.101:8080", page.serve)
+	p.open("10.77.0.102:8080", newWeb().serve)
+	p.open("10.77.0.101:443", secure.serveTLS(t))
+	p.open("10.77.0.102:443", newWeb().serveTLS(t))
+	mail := p.open("10.77.0.101:25", smtp)
+	p.open("10.77.0.102:25", smtp)
+	var resolver, other names
+	resolver.open(p.field, "10.77.0.101:53")
+	other.open(p.field, "10.77.0.102:53")
+
+	all := []sample{}
+	add := func(name string, lines ...string) {
+		n := len(all) + 1
+		s := sample{name: name, v4: fmt.Sprintf("198.18.%d", n), v6: "unused", mark: "unused"}
+		s.text = service(s.v4+".1 80", append([]string{rr, nat}, lines...)...)
+		all = append(all, s)
+	}
+	// pool are two servers on a port with the same check, the second with twice the weight.
+	pool := func(port int, check string, lines ...string) string {
+		extra := strings.Join(lines, "\n")
+		return server(fmt.Sprintf("10.77.0.101 %d", port), extra, check) + "\n" + server(fmt.Sprintf("10.77.0.102 %d", port), "weight 2", extra, check)
+	}
+	const (
+		attempts = "connect_timeout 1\nretry 1\ndelay_before_retry 1"
+		sorry    = "sorry_server 10.77.0.110 80"
+	)
+	byTCP := "TCP_CHECK {\n" + attempts + "\n}"
+	add("TCP_CHECK", tcp, pool(80, byTCP))
+	add("sorry server", tcp, sorry, pool(80, byTCP))
+	add("inhibit on failure", tcp, pool(80, byTCP, "inhibit_on_failure"))
+	add("inhibit on failure with a sorry server", tcp, sorry, pool(80, byTCP, "inhibit_on_failure"))
+	add("sorry server inhibited", tcp, sorry, "sorry_server_inhibit", pool(80, byTCP))
+	add("alpha", tcp, "alpha", pool(80, byTCP))
+	add("quorum", tcp, sorry, "quorum 2", pool(80, byTCP))
+	add("quorum with hysteresis", tcp, sorry, "quorum 2\nhysteresis 1", pool(80, byTCP))
+	add("quorum above all weights", tcp, sorry, "quorum 9", pool(80, byTCP))
+	add("HTTP_GET", tcp, sorry, pool(8080, "HTTP_GET {\nurl {\npath /\nstatus_code 200\n}\n"+attempts+"\n}"))
+	add("SSL_GET", tcp, sorry, pool(443, "SSL_GET {\nurl {\npath /\nstatus_code 200\n}\n"+attempts+"\n}"))
+	add("SMTP_CHECK", tcp, sorry, pool(25, "SMTP_CHECK {\nhelo_name had.example\n"+attempts+"\n}"))
+	add("DNS_CHECK", udp, sorry, pool(53, "DNS_CHECK {\ntype A\nname www.example\n"+attempts+"\n}"))
+
+	var file strings.Builder
+	for _, s := range all {
+		file.WriteString(s.text)
+	}
+	p.each(func(d *director) {
+		d.configure(file.String())
+		d.start()
+	})
+	last := ""
+	for _, step := range []struct {
+		name string
+		do   func()
+	}{
+		{"all are up", func() {}},
+		{"the first ones fail", func() {
+			one.down()
+			mail.down()
+			page.status.Store(http.StatusServiceUnavailable)
+			secure.status.Store(http.StatusNotFound)
+			resolver.refuses.Store(true)
+		}},
+		{"the second ones fail too", func() {
+			two.down()
+			other.refuses.Store(true)
+		}},
+		{"the first ones are back", func() {
+			one.up()
+			mail.up()
+			page.status.Store(http.StatusOK)
+			secure.status.Store(http.StatusOK)
+			resolver.refuses.Store(false)
+		}},
+		{"the second ones are back too", func() {
+			two.up()
+			other.refuses.Store(false)
+		}},
+	} {
+		step.do()
+		p.settle()
+		stock, other := p.stock.saved(), p.other.saved()
+		if stock == last {
+			t.Errorf("%s: nothing has changed:\n%s", step.name, stock)
+		}
+		last = stock
+		for _, s := range all {
+			if want, got := s.lines(stock), s.lines(other); got != want {
+				t.Errorf("%s, %s:\n%sstock:\n%s%s:\n%s", step.name, s.name, s.text, want, p.other.product, got)
+			}
+		}
+	}
+	if t.Failed() {
+		t.Logf("log of stock:\n%s\nlog of %s:\n%s", p.stock.log(), p.other.product, p.other.log())
+	}
+}

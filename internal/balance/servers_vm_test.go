@@ -1,0 +1,164 @@
+//go:build integ
+
+package balance
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// realServer is a service of the real servers that can be closed and opened again.
+type realServer struct {
+	field *field
+	at    string
+	serve func(net.Listener)
+
+	mu       sync.Mutex
+	listener net.Listener
+}
+
+// open starts a TCP service at an address of the real servers. serve ends with its listener.
+func (f *field) open(at string, serve func(net.Listener)) *realServer {
+	s := &realServer{field: f, at: at, serve: serve}
+	s.up()
+	f.t.Cleanup(s.down)
+	return s
+}
+
+func (s *realServer) up() {
+	s.field.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	check(s.field.t, s.field.servers.Do(func() (err error) {
+		s.listener, err = net.Listen("tcp", s.at)
+		return err
+	}))
+	go s.serve(s.listener)
+}
+
+func (s *realServer) down() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listener.Close()
+}
+
+// greet serves what is connected to and says something at once.
+func greet(text string) func(net.Listener) {
+	return func(l net.Listener) {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.WriteString(c, text)
+				_, _ = io.Copy(io.Discard, c)
+			}()
+		}
+	}
+}
+
+// smtp serves mail that nobody gets.
+func smtp(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			_, _ = io.WriteString(c, "220 mail ready\r\n")
+			for in := bufio.NewScanner(c); in.Scan(); {
+				if strings.HasPrefix(in.Text(), "QUIT") {
+					_, _ = io.WriteString(c, "221 bye\r\n")
+					return
+				}
+				_, _ = io.WriteString(c, "250 as you like\r\n")
+			}
+		}()
+	}
+}
+
+// web is an HTTP service with a status that can be changed.
+type web struct{ status atomic.Int64 }
+
+func newWeb() *web {
+	w := &web{}
+	w.status.Store(http.StatusOK)
+	return w
+}
+
+func (w *web) serve(l net.Listener) {
+	handler := http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		rw.WriteHeader(int(w.status.Load()))
+		fmt.Fprintln(rw, "hello")
+	})
+	s := &http.Server{Handler: handler}
+	s.SetKeepAlivesEnabled(false)
+	_ = s.Serve(l)
+}
+
+// serveTLS is serve behind a certificate that nobody knows.
+func (w *web) serveTLS(t testing.TB) func(net.Listener) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	check(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	check(t, err)
+	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	return func(l net.Listener) { w.serve(tls.NewListener(l, config)) }
+}
+
+// names is a name server that knows one address, or refuses.
+type names struct{ refuses atomic.Bool }
+
+func (n *names) open(f *field, at string) {
+	f.t.Helper()
+	var conn net.PacketConn
+	check(f.t, f.servers.Do(func() (err error) {
+		conn, err = net.ListenPacket("udp", at)
+		return err
+	}))
+	f.t.Cleanup(func() { conn.Close() })
+	go func() {
+		for b := make([]byte, 1500); ; {
+			length, from, err := conn.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			var m dnsmessage.Message
+			if m.Unpack(b[:length]) != nil || len(m.Questions) == 0 {
+				continue
+			}
+			m.Response, m.Authoritative, m.Additionals = true, true, nil
+			if n.refuses.Load() {
+				m.RCode = dnsmessage.RCodeServerFailure
+			} else {
+				q := m.Questions[0]
+				m.Answers = []dnsmessage.Resource{{
+					Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, Body: &dnsmessage.AResource{A: [4]byte{192, 0, 2, 1}}}}
+			}
+			if answer, err := m.Pack(); err == nil {
+				_, _ = conn.WriteTo(answer, from)
+			}
+		}
+	}()
+}
