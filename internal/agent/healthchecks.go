@@ -175,7 +175,8 @@ func engineCheck(b balancer.Check, presented *check.TLS) check.Check {
 	return e
 }
 
-var httpVersions = map[string]check.Protocol{"1.0": check.HTTP10, "1.0C": check.HTTP10Close, "1.1": check.HTTP11}
+var httpVersions = map[string]check.Protocol{"1.0": check.HTTP10, "1.0C": check.HTTP10Close, "1.1": check.HTTP11,
+	"2": check.HTTP2}
 
 func httpProbe(c *conf.Checker, to check.Endpoint, presented *check.TLS) *check.HTTP {
 	p := &check.HTTP{Endpoint: to, Secure: c.Kind == conf.SSLGet, Protocol: httpVersions[c.HTTP.Protocol],
@@ -184,7 +185,8 @@ func httpProbe(c *conf.Checker, to check.Endpoint, presented *check.TLS) *check.
 		p.TLS = presented
 	}
 	for _, u := range c.HTTP.URLs {
-		url := check.URL{Path: u.Path, Host: u.Host, ServerName: u.ServerName, Digest: u.Digest, Compliant: u.TLSCompliant}
+		url := check.URL{Path: u.Path, Host: u.Host, ServerName: u.ServerName, Digest: u.Digest, Verify: u.TLSVerify,
+			Compliant: u.TLSCompliant}
 		for _, s := range u.Status {
 			url.Status = append(url.Status, check.StatusRange(s))
 		}

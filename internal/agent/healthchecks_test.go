@@ -56,8 +56,9 @@ virtual_server 192.0.2.1 443 {
             }
         }
         SSL_GET {
-            http_protocol 1.1
+            http_protocol 2
             sni_name www.example
+            tls_verify
             tls_compliant
             fast_recovery
             url {
@@ -116,8 +117,9 @@ func TestChecksAreWhatTheFileSays(t *testing.T) {
 	want := []check.Probe{
 		check.TCP{Endpoint: bound},
 		&check.HTTP{Endpoint: to, Protocol: check.HTTP10Close, URLs: []check.URL{url}},
-		&check.HTTP{Endpoint: to, Secure: true, TLS: presented, Protocol: check.HTTP11, FastRecovery: true, URLs: []check.URL{
-			{Path: "/", ServerName: "www.example", Status: []check.StatusRange{{First: 200, Last: 299}}, Compliant: true}}},
+		&check.HTTP{Endpoint: to, Secure: true, TLS: presented, Protocol: check.HTTP2, FastRecovery: true, URLs: []check.URL{
+			{Path: "/", ServerName: "www.example", Status: []check.StatusRange{{First: 200, Last: 299}}, Verify: true,
+				Compliant: true}}},
 		check.SMTP{Endpoint: to, Helo: "had.example"},
 		check.DNS{Endpoint: to, Type: "A", Name: "www.example"},
 		check.UDP{Endpoint: to, Payload: []byte{1}, RequireReply: true, Reply: []byte{0x80}, ReplyMask: []byte{0xf0}, MinReply: 2, MaxReply: 255},

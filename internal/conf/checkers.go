@@ -55,6 +55,7 @@ type checkDraft struct {
 	sni          bool
 	sniName      string
 	tlsCompliant bool
+	tlsVerify    bool
 	urls         []*urlDraft
 
 	command     *Command // MISC_CHECK
@@ -224,6 +225,7 @@ func (l *loader) httpWords(h handlers, d *checkDraft) {
 	h["fast_recovery"] = l.bools(&d.HTTP.FastRecovery)
 	if d.Kind == SSLGet {
 		h["tls_compliant"] = l.bools(&d.tlsCompliant)
+		h["tls_verify"] = l.bools(&d.tlsVerify)
 	}
 	h["url"] = func(s statement) {
 		u := &urlDraft{URL: URL{Pos: s.Pos()}, word: s.Words[0], regex: BodyRegex{MaxOffset: -1}}

@@ -2,6 +2,8 @@ package conf
 
 import (
 	"net/netip"
+
+	"github.com/hactl/had/internal/pcre"
 )
 
 // resolveChecker completes a checker from its real server, its virtual server and the defaults of its kind. ok is false
@@ -159,6 +161,7 @@ func (l *loader) resolveURL(v *virtualDraft, r *realDraft, d *checkDraft, u *url
 	if len(u.Status) == 0 {
 		u.Status = []StatusRange{{200, 299}}
 	}
+	u.URL.TLSVerify = d.tlsVerify
 	u.URL.TLSCompliant = d.tlsCompliant
 	setIf(&u.URL.TLSCompliant, u.tlsCompliant)
 	switch re := u.regex; {
@@ -166,6 +169,10 @@ func (l *loader) resolveURL(v *virtualDraft, r *realDraft, d *checkDraft, u *url
 		if re.MaxOffset >= 0 && re.MinOffset > re.MaxOffset {
 			l.errorf(CodeRange, wordAt(re.Pos), "regex_min_offset %d is above regex_max_offset %d; both are ignored", re.MinOffset, re.MaxOffset)
 			re.MinOffset, re.MaxOffset = 0, -1
+		}
+		if _, err := pcre.Compile(re.Pattern, re.Options); err != nil {
+			l.errorf(CodeOption, wordAt(re.Pos), "regex: %v; the body is not compared with it", err)
+			break
 		}
 		u.Regex = &re
 	case re.NoMatch || re.Options != nil || re.MinOffset != 0 || re.MaxOffset >= 0:

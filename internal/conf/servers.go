@@ -192,7 +192,7 @@ type Checker struct {
 
 // HTTPCheckFields is what HTTP_GET and SSL_GET have of their own.
 type HTTPCheckFields struct {
-	Protocol     string // 1.0, 1.0C or 1.1
+	Protocol     string // 1.0, 1.0C, 1.1 or 2
 	FastRecovery bool
 	URLs         []URL // at least one
 }
@@ -206,6 +206,7 @@ type URL struct {
 	Status       []StatusRange
 	Digest       string // MD5 of the body in lower-case hex; empty: any
 	Regex        *BodyRegex
+	TLSVerify    bool // the certificate must be good for ServerName, or without one for the address
 	TLSCompliant bool // a connection that ends without close_notify is an error
 }
 

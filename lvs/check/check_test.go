@@ -410,65 +410,6 @@ func TestHTTP2WithoutTLS(t *testing.T) {
 	}
 }
 
-func TestRegex(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		pattern, options string
-		min, max         int
-		body             string
-		want             bool
-	}{
-		{"b", "", 0, -1, "abc", true},
-		{"B", "", 0, -1, "abc", false},
-		{"B", "caseless", 0, -1, "abc", true},
-		{"^b", "", 0, -1, "a\nb", false},
-		{"^b", "multiline", 0, -1, "a\nb", true},
-		{"a$", "multiline", 0, -1, "a\nb", true},
-		{"a.b", "", 0, -1, "a\nb", false},
-		{"a.b", "dotall", 0, -1, "a\nb", true},
-		{"a b # c", "extended", 0, -1, "ab", true},
-		{"a$", "", 0, -1, "a\n", true},
-		{"a$", "", 0, -1, "a\nb", false},
-		{"a$", "dollar_endonly", 0, -1, "a\n", false},
-		{"a$", "dollar_endonly", 0, -1, "ba", true},
-		{`a\$[$]`, "", 0, -1, "a$$b", true},
-		{`[]$]x`, "", 0, -1, "$x", true},
-		{`[^]$]x`, "", 0, -1, "$x", false},
-		{"(?<=a)b", "", 1, -1, "ab", true},
-		{"^a", "", 1, -1, "aa", false},
-		{"a", "", 1, -1, "ab", false},
-		{"a", "", 1, 1, "aa", true},
-		{"b", "", 0, 1, "aab", false},
-		{"b", "", 0, 2, "aab", true},
-		{"x", "", 9, -1, "x", false},
-		{"b", "firstline", 0, -1, "a\nb", false},
-		{`(a)\1`, "", 0, -1, "aa", true},
-		{"a(?!b)", "ungreedy", 0, -1, "ab", false},
-		{"^.$", "utf", 0, -1, "\u00e9", true},
-		{"^.$", "", 0, -1, "\u00e9", false},
-		{"\u00e9", "", 0, -1, "caf\u00e9", true},
-		{"b", "utf", 2, 2, "\u00e9b", true},
-		{`\w`, "", 0, -1, "\u00e9", false},
-		{`[[:digit:]]+\d`, "", 0, -1, "x42", true},
-		{"\\xff", "", 0, -1, "\xff", true},
-	} {
-		x := Regex{Pattern: tt.pattern, Options: strings.Fields(tt.options), MinOffset: tt.min, MaxOffset: tt.max}
-		m, err := x.compile()
-		if err != nil {
-			t.Errorf("%q %s: %v", tt.pattern, tt.options, err)
-			continue
-		}
-		if got, err := m.matches([]byte(tt.body)); err != nil || got != tt.want {
-			t.Errorf("%q %s %d..%d on %q: %t, %v", tt.pattern, tt.options, tt.min, tt.max, tt.body, got, err)
-		}
-	}
-	for _, x := range []Regex{{Pattern: "("}, {Pattern: "a", Options: []string{"match_unset_backref"}}} {
-		if err := x.Check(); err == nil {
-			t.Errorf("%+v is accepted", x)
-		}
-	}
-}
-
 func TestSMTP(t *testing.T) {
 	t.Parallel()
 	said := make(chan string, 10)

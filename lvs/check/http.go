@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/hactl/had/internal/pcre"
 	"github.com/hactl/had/lvs/check/verdict"
 )
 
@@ -67,6 +68,15 @@ type URL struct {
 	Compliant bool
 }
 
+// Regex is a pattern that a body has to match; see package pcre.
+type Regex struct {
+	Pattern   string
+	Options   []string // names of PCRE2's compile options, in lower case
+	NoMatch   bool     // the body must not match
+	MinOffset int      // of the first byte of a match
+	MaxOffset int      // of the first byte of a match; -1: any
+}
+
 // StatusRange is a range of status codes, both ends included.
 type StatusRange struct{ First, Last int }
 
@@ -83,9 +93,9 @@ type httpProber struct {
 
 type httpURL struct {
 	*URL
-	what    string // for reasons
-	request []byte // of HTTP/1
-	matcher *matcher
+	what    string        // for reasons
+	request []byte        // of HTTP/1
+	pattern *pcre.Pattern // of Regex
 }
 
 func (p *HTTP) prepare(e *Engine) (prober, error) {
@@ -99,7 +109,7 @@ func (p *HTTP) prepare(e *Engine) (prober, error) {
 		u.what += fmt.Sprintf(" at %v: ", p.Target)
 		if u.Regex != nil {
 			var err error
-			if u.matcher, err = u.Regex.compile(); err != nil {
+			if u.pattern, err = pcre.Compile(u.Regex.Pattern, u.Regex.Options); err != nil {
 				return nil, fmt.Errorf("regex %q: %w", u.Regex.Pattern, err)
 			}
 		}
@@ -374,7 +384,7 @@ func (a *answer) Write(part []byte) (int, error) {
 	if a.digest != nil {
 		a.digest.Write(part)
 	}
-	if a.url.matcher == nil {
+	if a.url.pattern == nil {
 		return len(part), nil
 	}
 	if a.size > searchedMax {
@@ -399,17 +409,18 @@ func (a *answer) judge() error {
 			return fmt.Errorf("digest %s, wanted %s", digest, a.url.Digest)
 		}
 	}
-	if a.url.matcher == nil {
+	if a.url.pattern == nil {
 		return nil
 	}
-	ok, err := a.url.matcher.matches(a.body)
+	x := a.url.Regex
+	found, err := a.url.pattern.Search(a.body, x.MinOffset, x.MaxOffset)
 	switch {
 	case err != nil:
-		return fmt.Errorf("regex %q: %w", excerpt(a.url.Regex.Pattern), err)
-	case !ok && a.url.Regex.NoMatch:
-		return fmt.Errorf("regex %q matches the body of %d bytes", excerpt(a.url.Regex.Pattern), a.size)
-	case !ok:
-		return fmt.Errorf("regex %q does not match the body of %d bytes", excerpt(a.url.Regex.Pattern), a.size)
+		return fmt.Errorf("regex %q: %w", excerpt(x.Pattern), err)
+	case found && x.NoMatch:
+		return fmt.Errorf("regex %q matches the body of %d bytes", excerpt(x.Pattern), a.size)
+	case !found && !x.NoMatch:
+		return fmt.Errorf("regex %q does not match the body of %d bytes", excerpt(x.Pattern), a.size)
 	}
 	return nil
 }

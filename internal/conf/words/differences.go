@@ -17,12 +17,13 @@ const (
 	VRRP      Area = "VRRP"
 	Releases  Area = "Where releases of keepalived differ, had is like 2.3"
 	Scripts   Area = "Scripts and notification"
+	Checks    Area = "Health checks"
 	LifeCycle Area = "Life cycle"
 	Leases    Area = "With a cluster block"
 )
 
 // Areas returns all areas in the order of the page.
-func Areas() []Area { return []Area{Reading, VRRP, Releases, Scripts, LifeCycle, Leases} }
+func Areas() []Area { return []Area{Reading, VRRP, Releases, Scripts, Checks, LifeCycle, Leases} }
 
 // Differences are the deliberate differences, by area. A difference of one word stands with its effect.
 var Differences = []Difference{
@@ -114,6 +115,19 @@ var Differences = []Difference{
 		"the network is often in trouble at the very moment of which the mail tells"},
 	{Scripts, "leaves out the FAULT of the other members of a sync group if it comes while the first results of scripts are awaited",
 		"reports it for every member", "their state has changed"},
+	{Checks, "reads whatever a server answers, for as long as it answers something within connect_timeout",
+		"takes a server for failed that sends an HTTP header of more than 64 KiB or a body of more than 64 MiB (1 MiB with a regex), " +
+			"or whose answer takes longer than delay_loop and longer than four times connect_timeout",
+		"a server that never ends is not up, and must not take the memory of the director"},
+	{Checks, "searches with PCRE2", "searches with an engine that has lookaround and back references, but no possessive quantifiers, " +
+		"recursion and verbs; a pattern that it does not know is an error; a search has one second",
+		"PCRE2 is a library in C"},
+	{Checks, "makes all checks that are due at once", "makes at most 4096 at once, and runs 64 scripts at once; the next wait, and that is logged",
+		"the director's memory and descriptors are bounded"},
+	{Checks, "needs net.ipv4.ping_group_range for PING_CHECK", "takes a raw socket where that does not allow an unprivileged one",
+		"there is nothing to set up"},
+	{Checks, "up to 2.2 takes a greeting of several lines (220-) for a bad one", "reads replies of several lines, as RFC 5321 has them",
+		"such a mail server is up"},
 	{LifeCycle, "reloads what it can read of a file with errors, unless reload_check_config is given, and ends when it can use none of it",
 		"changes nothing if there is any error, and says all of them",
 		"a reload should not be able to take down what runs"},

@@ -14,6 +14,20 @@ var ownTables = []table{
 		},
 	},
 	{
+		block: "virtual_server/real_server/SSL_GET", kind: Keyword, own: true,
+		rows: []entry{
+			{"tls_verify", "[BOOL]", "", "false: as keepalived", "BOOL", 2,
+				"The server's certificate must be good for its sni_name, or without one for its address; the CA of the SSL block replaces the system's authorities"},
+		},
+	},
+	{
+		block: "virtual_server/real_server/HTTP_GET/http_protocol", kind: Value, own: true,
+		rows: []entry{
+			{"2", "", "", "", "", 2,
+				"HTTP/2; with HTTP_GET without negotiation"},
+		},
+	},
+	{
 		block: "global_defs/snmp_trap", kind: Keyword, own: true,
 		rows: []entry{
 			{"community", "STRING", "", "public", "", 2,

@@ -1,4 +1,6 @@
-package check
+// Package pcre searches with patterns in the syntax of PCRE2, as far as github.com/dlclark/regexp2 knows it: with lookaround
+// and back references, and without possessive quantifiers, recursion and verbs.
+package pcre
 
 import (
 	"errors"
@@ -14,35 +16,21 @@ import (
 // matchTimeout bounds the search of one body: patterns that backtrack can take for ever.
 const matchTimeout = time.Second
 
-// Regex is a pattern that a body has to match, in the syntax of Perl.
-type Regex struct {
-	Pattern   string
-	Options   []string // names of PCRE2's compile options, in lower case
-	NoMatch   bool     // the body must not match
-	MinOffset int      // of the first byte of a match
-	MaxOffset int      // of the first byte of a match; -1: any
-}
-
-// matcher is a Regex that is ready.
-type matcher struct {
-	Regex
+// Pattern is a pattern that is ready. Many goroutines may search with it.
+type Pattern struct {
 	re        *regexp2.Regexp
 	utf       bool // a character is a code point, else a byte
 	firstLine bool // a match begins before the first newline
 }
 
-// Check returns an error if the pattern or one of its options cannot be used.
-func (x *Regex) Check() error {
-	_, err := x.compile()
-	return err
-}
-
-func (x *Regex) compile() (*matcher, error) {
-	m := &matcher{Regex: *x}
+// Compile prepares a pattern. options are the names of PCRE2's compile options, in lower case. An error says in one line
+// what is wrong, or what of PCRE2 cannot be had.
+func Compile(pattern string, options []string) (*Pattern, error) {
+	p := &Pattern{}
 	// The classes \d, \s and \w are those of ASCII, and [:names:] are known.
 	flags := regexp2.RegexOptions(regexp2.RE2)
 	dollarEndOnly := false
-	for _, name := range x.Options {
+	for _, name := range options {
 		switch name {
 		case "caseless":
 			flags |= regexp2.IgnoreCase
@@ -55,9 +43,9 @@ func (x *Regex) compile() (*matcher, error) {
 		case "no_auto_capture":
 			flags |= regexp2.ExplicitCapture
 		case "utf":
-			m.utf = true
+			p.utf = true
 		case "firstline":
-			m.firstLine = true
+			p.firstLine = true
 		case "dollar_endonly":
 			dollarEndOnly = true
 		case "ucp":
@@ -69,21 +57,20 @@ func (x *Regex) compile() (*matcher, error) {
 			return nil, fmt.Errorf("the option %s is not supported", name)
 		}
 	}
-	pattern := x.Pattern
-	if !slices.Contains(x.Options, "multiline") {
+	if !slices.Contains(options, "multiline") {
 		end := `(?=\n?\z)`
 		if dollarEndOnly {
 			end = `\z`
 		}
 		pattern = replaceDollar(pattern, end)
 	}
-	re, err := regexp2.Compile(string(m.runes([]byte(pattern))), flags)
+	re, err := regexp2.Compile(string(p.runes([]byte(pattern))), flags)
 	if err != nil {
 		return nil, errors.New(strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	}
 	re.MatchTimeout = matchTimeout
-	m.re = re
-	return m, nil
+	p.re = re
+	return p, nil
 }
 
 // replaceDollar replaces each $ that stands for the end of the subject.
@@ -115,8 +102,8 @@ func replaceDollar(pattern, end string) string {
 }
 
 // runes returns the characters of a text.
-func (m *matcher) runes(text []byte) []rune {
-	if m.utf {
+func (p *Pattern) runes(text []byte) []rune {
+	if p.utf {
 		return []rune(string(text))
 	}
 	runes := make([]rune, len(text))
@@ -126,41 +113,40 @@ func (m *matcher) runes(text []byte) []rune {
 	return runes
 }
 
-// matches tells whether a body is as the Regex wants it, or why it cannot be told.
-func (m *matcher) matches(body []byte) (bool, error) {
-	found, err := m.find(body)
-	if err != nil {
-		return false, errors.New("the search takes too long")
-	}
-	return found != m.NoMatch, nil
-}
+// ErrSlow says that a search was given up.
+var ErrSlow = errors.New("the search takes too long")
 
-func (m *matcher) find(body []byte) (bool, error) {
-	runes := m.runes(body)
-	from, last := m.offset(body, m.MinOffset), len(runes)
-	if m.MinOffset > len(body) {
+// Search tells whether there is a match in text whose first byte is neither before minOffset nor behind maxOffset; a
+// negative maxOffset allows any. It takes as long as matchTimeout, and then returns ErrSlow.
+func (p *Pattern) Search(text []byte, minOffset, maxOffset int) (bool, error) {
+	if minOffset > len(text) {
 		return false, nil
 	}
-	if m.MaxOffset >= 0 {
-		last = m.offset(body, m.MaxOffset)
+	runes := p.runes(text)
+	last := len(runes)
+	if maxOffset >= 0 {
+		last = p.character(text, maxOffset)
 	}
-	if m.firstLine {
+	if p.firstLine {
 		if i := slices.Index(runes, '\n'); i >= 0 {
 			last = min(last, i)
 		}
 	}
-	match, err := m.re.FindRunesMatchStartingAt(runes, from)
-	if err != nil || match == nil {
-		return false, err
+	match, err := p.re.FindRunesMatchStartingAt(runes, p.character(text, minOffset))
+	switch {
+	case err != nil:
+		return false, ErrSlow
+	case match == nil:
+		return false, nil
 	}
 	return match.Index <= last, nil
 }
 
-// offset returns the number of the character at a byte.
-func (m *matcher) offset(body []byte, at int) int {
-	at = min(at, len(body))
-	if m.utf {
-		return utf8.RuneCount(body[:at])
+// character returns the number of the character at a byte.
+func (p *Pattern) character(text []byte, at int) int {
+	at = min(at, len(text))
+	if p.utf {
+		return utf8.RuneCount(text[:at])
 	}
 	return at
 }
