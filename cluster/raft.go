@@ -54,6 +54,7 @@ type raftHost struct {
 
 	lastLeader atomic.Pointer[MemberID] // the newest leader known, also while there is none
 	proposals  chan struct{}            // one token per open proposal
+	spreading  atomic.Int64             // changes that followers are to hear of at once; zero: none is under way
 
 	mu         sync.Mutex
 	leadership Leadership
@@ -445,6 +446,9 @@ func (h *raftHost) propose(cmd fsm.Command) (index uint64, result fsm.Result, er
 	case err != nil:
 		return 0, fsm.Result{}, fmt.Errorf("commit: %w", err)
 	}
+	if concernsAll(cmd.Kind()) {
+		h.spread()
+	}
 	switch answer := future.Response().(type) {
 	case fsm.Result:
 		return future.Index(), answer, nil
@@ -453,6 +457,29 @@ func (h *raftHost) propose(cmd fsm.Command) (index uint64, result fsm.Result, er
 	default:
 		return future.Index(), fsm.Result{}, fmt.Errorf("commit: unexpected answer %T", answer)
 	}
+}
+
+// concernsAll tells whether every director acts on a command, and not only whoever is told of its outcome.
+func concernsAll(k fsm.Kind) bool {
+	return k == fsm.KindSeed || k == fsm.KindBalance || k == fsm.KindVerdicts
+}
+
+// spread lets the followers know at once what is committed. By itself raft says it with the next entry, or when an idle leader
+// next speaks (timing.Commit); so there is a next entry. One at a time will do, and one more for what was committed meanwhile.
+func (h *raftHost) spread() {
+	if h.spreading.Add(1) > 1 {
+		return
+	}
+	go func() {
+		for before := h.spreading.Load(); ; before = h.spreading.Load() {
+			if err := h.raft.Barrier(h.timing.Transport).Error(); err != nil {
+				h.c.log.Debug("followers hear of a change later", "err", err)
+			}
+			if h.spreading.CompareAndSwap(before, 0) {
+				return
+			}
+		}
+	}()
 }
 
 // verify returns nil if this member led at some moment after the call, and has applied all that was committed before.
