@@ -91,7 +91,7 @@ func TestDecodeRefusesWhatEncodeDoesNotWrite(t *testing.T) {
 		"empty":              ``,
 		"no object":          `7`,
 		"null":               `null`,
-		"unknown kind":       `{"fence":{"node":"lb1"}}`,
+		"unknown kind":       `{"banish":{"node":"lb1"}}`,
 		"unknown field":      `{"grant":{"group":"g","member":"a/1","epoch":1,"weight":2}}`,
 		"other case":         `{"Grant":{"group":"g","member":"a/1","epoch":1}}`,
 		"field twice":        `{"grant":{"group":"g","group":"h","member":"a/1","epoch":1}}`,

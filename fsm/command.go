@@ -28,6 +28,7 @@ const (
 	KindRelease     Kind = "release"
 	KindMaintenance Kind = "maintenance"
 	KindNote        Kind = "note"
+	KindFence       Kind = "fence"
 )
 
 // Command is one entry of the replicated log. Exactly one of the pointers is set.
@@ -44,6 +45,7 @@ type Command struct {
 	Release     *Release     `json:"release,omitempty"`
 	Maintenance *Maintenance `json:"maintenance,omitempty"`
 	Note        *Note        `json:"note,omitempty"`
+	Fence       *Fence       `json:"fence,omitempty"`
 	Seed        *Seed        `json:"seed,omitempty"`
 	Balance     *Balance     `json:"lvs,omitempty"`
 	Verdicts    *Verdicts    `json:"verdicts,omitempty"`
@@ -63,6 +65,10 @@ type Grant struct {
 	Life    uint64 `json:"life,omitempty"`     // the process life that claimed
 	Placed  bool   `json:"placed,omitempty"`   // an operator wants it there
 	Reason  string `json:"reason,omitempty"`
+
+	// Proved: it applies only if no other node holds the group as far as the log knows, because the last owner has released
+	// it or is proved to be off.
+	Proved bool `json:"proved,omitempty"`
 }
 
 // Transfer asks the owner of FromEpoch to hand Group over to To.
@@ -131,6 +137,7 @@ func (c Command) kinds() []Kind {
 		{c.Release != nil, KindRelease},
 		{c.Maintenance != nil, KindMaintenance},
 		{c.Note != nil, KindNote},
+		{c.Fence != nil, KindFence},
 		{c.Seed != nil, KindSeed},
 		{c.Balance != nil, KindBalance},
 		{c.Verdicts != nil, KindVerdicts},
@@ -199,6 +206,22 @@ func (c Command) Validate() error {
 		}
 		names = append(names, field{"kind", n.Kind, true}, field{"group", n.Group, false}, field{"by", n.By, false})
 		texts = append(texts, field{"text", n.Text, true}, field{"reason", n.Reason, false})
+	case c.Fence != nil:
+		f := c.Fence
+		switch {
+		case !slices.Contains([]Stage{FenceRequested, FenceConfirmed, FenceFailed, FenceWithdrawn, FenceReturned}, f.Stage):
+			return complain("%q is no stage of fencing", f.Stage)
+		case len(f.Proved) > mostProofs:
+			return complain("%d leases, more than %d", len(f.Proved), mostProofs)
+		case len(f.Proved) > 0 && f.Stage != FenceConfirmed:
+			return complain("a fencing that is %s proves nothing", f.Stage)
+		}
+		names = append(names, field{"node", f.Node, true}, field{"by", f.By, true}, field{"person", f.Person, false})
+		texts = append(texts, field{"method", f.Method, false}, field{"reason", f.Reason, false})
+		for _, p := range f.Proved {
+			names = append(names, field{"group", p.Group, true}, field{"member", string(p.Member), true})
+			epochs = append(epochs, p.Epoch)
+		}
 	case c.Balance != nil:
 		names = append(names, field{"by", c.Balance.By, false})
 		texts = append(texts, field{"reason", c.Balance.Reason, false})
@@ -260,6 +283,11 @@ func (c Command) Clip() Command {
 		clip(&n.Text)
 		clip(&n.Reason)
 		c.Note = &n
+	case c.Fence != nil:
+		f := *c.Fence
+		clip(&f.Method)
+		clip(&f.Reason)
+		c.Fence = &f
 	case c.Balance != nil:
 		b := *c.Balance
 		clip(&b.Reason)

@@ -20,6 +20,7 @@ type snapshot struct {
 	ClusterID   string            `json:"cluster_id,omitempty"`
 	Groups      []Group           `json:"groups"`
 	Maintenance []Mark            `json:"maintenance"`
+	Fences      []FenceRecord     `json:"fences,omitempty"`
 	LVS         *balancerSnapshot `json:"lvs,omitempty"`
 	Journal     []Event           `json:"journal"`
 	Requests    []request         `json:"requests"`
@@ -31,7 +32,7 @@ type snapshot struct {
 func (s *State) Snapshot() []byte {
 	b, err := json.Marshal(snapshot{
 		Format: snapshotFormat, Applied: s.applied, ClusterID: s.clusterID, Groups: s.Groups(),
-		Maintenance: s.Maintenances(), LVS: s.snapshotBalancer(), Journal: s.journal.all(), Requests: s.requests.all(), Digest: s.digest,
+		Maintenance: s.Maintenances(), Fences: s.Fences(), LVS: s.snapshotBalancer(), Journal: s.journal.all(), Requests: s.requests.all(), Digest: s.digest,
 		Hash: s.Hash(),
 	})
 	if err != nil {
@@ -67,6 +68,9 @@ func Restore(b []byte) (*State, error) {
 	}
 	for _, m := range snap.Maintenance {
 		s.maintenance[m.Node] = m
+	}
+	for _, f := range snap.Fences {
+		s.fences[f.Node] = f
 	}
 	s.restoreBalancer(snap.LVS)
 	for _, e := range snap.Journal {

@@ -18,6 +18,7 @@ type State struct {
 	clusterID   string
 	groups      map[string]*Group
 	maintenance map[string]Mark
+	fences      map[string]FenceRecord
 	balancer    balancer
 
 	journal  ring[Event]
@@ -67,7 +68,7 @@ type request struct {
 // New returns the state before the first command.
 func New() *State {
 	return &State{
-		groups: map[string]*Group{}, maintenance: map[string]Mark{}, results: map[string]Result{},
+		groups: map[string]*Group{}, maintenance: map[string]Mark{}, fences: map[string]FenceRecord{}, results: map[string]Result{},
 		balancer: balancer{services: map[string]*Service{}},
 		journal:  ring[Event]{size: JournalSize}, requests: ring[request]{size: RequestsKept},
 	}
@@ -101,6 +102,8 @@ func (s *State) Apply(index uint64, c Command) (Result, error) {
 		result = s.setMaintenance(c)
 	case KindNote:
 		result = s.note(c)
+	case KindFence:
+		result = s.fence(c)
 	case KindSeed:
 		result = s.seed(c)
 	case KindBalance:
@@ -131,6 +134,9 @@ func (s *State) grant(c Command) Result {
 	}
 	if s.InMaintenance(g.Member.Node()) {
 		return refused("%s is in maintenance", g.Member.Node())
+	}
+	if last := s.groups[g.Group]; g.Proved && last != nil && last.Held() && last.Grant.Member.Node() != g.Member.Node() {
+		return refused("%s holds %s, and is not proved to be off", last.Grant.Member.Node(), g.Group)
 	}
 	s.setOwner(c, g)
 	s.record(c, Event{Severity: Info, Node: g.Member.Node(), Group: g.Group, Epoch: g.Epoch,
@@ -296,7 +302,9 @@ func (s *State) Hash() uint64 {
 		Changed     uint64   `json:",omitempty"` // absent as long as there are no virtual services
 		Digest      uint64   `json:",omitempty"`
 		Seeding     *seeding `json:",omitempty"`
-	}{s.applied, s.clusterID, s.Groups(), s.Maintenances(), s.balancer.changed, s.balancer.digest, s.balancer.seeding})
+
+		Fences []FenceRecord `json:",omitempty"`
+	}{s.applied, s.clusterID, s.Groups(), s.Maintenances(), s.balancer.changed, s.balancer.digest, s.balancer.seeding, s.Fences()})
 }
 
 // Applied returns the index of the last command applied, or restored.
@@ -412,12 +420,13 @@ type View struct {
 	Applied     uint64
 	ClusterID   string
 	Hash        uint64
-	Groups      []Group // by name
-	Maintenance []Mark  // by node
+	Groups      []Group       // by name
+	Maintenance []Mark        // by node
+	Fences      []FenceRecord // by node
 }
 
 // View returns a copy of the state, without the journal.
 func (s *State) View() View {
 	return View{Applied: s.applied, ClusterID: s.clusterID, Hash: s.Hash(), Groups: s.Groups(),
-		Maintenance: s.Maintenances()}
+		Maintenance: s.Maintenances(), Fences: s.Fences()}
 }

@@ -210,6 +210,12 @@ func (n *Node) newest(p *clearing) Epoch {
 
 // agreed goes on from a majority's agreement.
 func (n *Node) agreed(now clock.Time, p *clearing) {
+	if holder := n.unproved(p); holder != "" {
+		delete(n.coordinator.clearings, p.claim.Group)
+		n.answerClaim(p.from, p.fromLife, p.claim, ClaimReply{Holder: holder, Left: n.clearWindow(), Silent: p.claim.Promise,
+			Refused: fmt.Sprintf("%s held it last, and is not proved to be off", holder.Node())})
+		return
+	}
 	if p.step == probing {
 		p.epoch = n.newest(p) + 1
 		n.ask(now, p, clearingNow)
@@ -218,7 +224,7 @@ func (n *Node) agreed(now clock.Time, p *clearing) {
 	p.step, p.wakeAt = granting, now.Add(n.holdSpan())
 	tag := n.propose(fsm.Command{Grant: &fsm.Grant{
 		Group: p.claim.Group, Member: p.from, Epoch: uint64(p.epoch), ClaimID: p.claim.ID, Life: uint64(p.fromLife),
-		Placed: p.claim.Kind == Move, Reason: p.claim.Reason,
+		Placed: p.claim.Kind == Move, Reason: p.claim.Reason, Proved: p.claim.Proved,
 	}})
 	n.coordinator.proposals[tag] = func(now clock.Time, n *Node, result fsm.Result, err error) {
 		if n.coordinator.clearings[p.claim.Group] != p {
@@ -234,6 +240,39 @@ func (n *Node) agreed(now clock.Time, p *clearing) {
 			n.answerClaim(p.from, p.fromLife, p.claim, ClaimReply{Epoch: p.epoch})
 		}
 	}
+}
+
+// unproved is who holds a group as far as the log knows, if a claim is not to be granted before that one is proved to be
+// off. It saves the way through the log, which refuses such a grant, too.
+func (n *Node) unproved(p *clearing) Member {
+	g, ok := n.log.Grant(p.claim.Group)
+	if !p.claim.Proved || !ok || g.Member.Node() == p.from.Node() || n.log.Released(p.claim.Group) >= g.Epoch {
+		return ""
+	}
+	return g.Member
+}
+
+// silence is how long a majority has not acknowledged the lease of a holder: a promise that runs tells when it was given.
+func (n *Node) silence(p *clearing, holder Member) (longest time.Duration) {
+	spans := []time.Duration{0, p.claim.Promise}
+	for _, a := range p.answers {
+		spans = append(spans, p.claim.Promise-a.reply.Left)
+	}
+	for _, span := range spans {
+		if span > longest && n.majority(func(m Member) bool {
+			a, ok := p.answers[m]
+			switch {
+			case !ok:
+				return false
+			case a.reply.Refused == RefusedPromised && a.reply.Holder == holder:
+				return p.claim.Promise-a.reply.Left >= span
+			}
+			return a.reply.Refused == ""
+		}) {
+			longest = span
+		}
+	}
+	return longest
 }
 
 // refused goes on from answers that cannot become a majority.
@@ -257,7 +296,7 @@ func (n *Node) refused(now clock.Time, p *clearing) {
 		}
 	}
 	delete(n.coordinator.clearings, p.claim.Group)
-	n.answerClaim(p.from, p.fromLife, p.claim, ClaimReply{Refused: why, Holder: holder, Left: left})
+	n.answerClaim(p.from, p.fromLife, p.claim, ClaimReply{Refused: why, Holder: holder, Left: left, Silent: n.silence(p, holder)})
 }
 
 // obstacle says who is in the way, and when a majority might be free of it.

@@ -64,6 +64,7 @@ func (n *Node) Step(now clock.Time, in Input) []Action {
 	case Applied:
 		n.forget(now, in.Index)
 		n.settleReleases()
+		n.readProofs()
 		n.readGrants(now)
 		n.retryRefused(now)
 		n.coordinate(now)

@@ -124,9 +124,13 @@ type Claim struct {
 	Promise   time.Duration
 	Addresses []netip.Addr `json:",omitempty"` // that the lease is to cover
 	Reason    string
+
+	// Proved: not before whoever holds it has released it or is proved to be off, even if no promise runs any more.
+	Proved bool `json:",omitempty"`
 }
 
-// ClaimReply answers a Claim: with Epoch it is granted; else Refused says why and Left when to try again.
+// ClaimReply answers a Claim: with Epoch it is granted; else Refused says why and Left when to try again. With Holder,
+// Silent is how long a majority has not acknowledged that one's lease; zero if they do.
 type ClaimReply struct {
 	Group   string
 	ID      uint64
@@ -134,6 +138,7 @@ type ClaimReply struct {
 	Refused string        `json:",omitempty"`
 	Holder  Member        `json:",omitempty"`
 	Left    time.Duration `json:",omitempty"`
+	Silent  time.Duration `json:",omitempty"`
 }
 
 // Yield tells the owner that a transfer of its epoch is committed: it becomes invisible, then releases.

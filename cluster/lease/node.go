@@ -17,6 +17,8 @@ type Config struct {
 	Duration time.Duration // D
 	Slack    time.Duration // how late the guard of this member may be; added to every promise it asks for
 	Ceiling  time.Duration // the longest promise noted on disk by earlier lives of this voter; zero if it never gave any
+	Proved   bool          // claim only what its last owner has released or is proved not to use any more
+	Silence  time.Duration // of a holder, which the caller wants to be told of when it has lasted so long; zero: it does not
 	Broken   Broken
 }
 
@@ -69,6 +71,7 @@ type (
 		Reason string
 		Holder Member // who has it, if somebody has
 		Left   time.Duration
+		Silent time.Duration // how long a majority has not heard of Holder's lease
 	}
 	// Contested says that an address which is to be added to a lease is somebody else's, in another group. It is asked for
 	// again with every renewal.
@@ -357,6 +360,34 @@ func (n *Node) setLeader(now clock.Time, leader Member, term uint64) {
 		n.coordinator.setLeading(leader == n.cfg.Self)
 		n.askAgain(now)
 	}
+}
+
+// Heard is when the last message of a node came, in this life; zero if none has.
+func (n *Node) Heard(node string) (at clock.Time) {
+	for m, p := range n.peers {
+		if m.Node() == node {
+			at = max(at, p.heard)
+		}
+	}
+	return at
+}
+
+// Ask pings a node now, and not when its turn comes: Heard then tells whether it has answered.
+func (n *Node) Ask(now clock.Time, node string) []Action {
+	for _, m := range n.voters() {
+		if m.Node() == node && m != n.cfg.Self {
+			n.send(m, Message{Ping: &Ping{Sent: now}})
+		}
+	}
+	return n.take(now)
+}
+
+// Present tells whether a majority, this member included, has been heard within a span.
+func (n *Node) Present(now clock.Time, within time.Duration) bool {
+	return n.majority(func(m Member) bool {
+		p := n.peers[m]
+		return m == n.cfg.Self || p != nil && !p.heard.IsZero() && now.Sub(p.heard) < within
+	})
 }
 
 // Tick lets time pass. Call it at Deadline, or at any time.

@@ -202,6 +202,7 @@ func (n *Node) claimDue(now clock.Time, o *ownership) {
 	}
 	n.send(n.leader, Message{Claim: &Claim{
 		Group: o.group, ID: o.claimID, Kind: o.kind, Promise: n.promise(), Addresses: o.addresses, Reason: o.reason,
+		Proved: n.cfg.Proved,
 	}})
 }
 
@@ -261,6 +262,16 @@ func (n *Node) retryRefused(now clock.Time) {
 	}
 }
 
+// readProofs ends leases that this member's own log says are over: somebody has taken it for dead, and others rely on that.
+func (n *Node) readProofs() {
+	for _, group := range sorted(n.owned) {
+		o := n.owned[group]
+		if o.holds() && n.voter.over(n.proof(group), o.epoch, n.cfg.Self, n.cfg.Life) {
+			n.lose(o, "this node was declared to be off")
+		}
+	}
+}
+
 // readGrants finds grants that the log holds for live claims: the leader may be gone before it has answered.
 func (n *Node) readGrants(now clock.Time) {
 	for _, group := range sorted(n.owned) {
@@ -279,8 +290,12 @@ func (n *Node) onClaimReply(now clock.Time, from Member, r ClaimReply) {
 	if r.Epoch == 0 {
 		if mine && o.epoch == 0 {
 			o.claimID = 0 // the next one is a new claim
-			o.sendAt = now.Add(max(r.Left, n.resendEvery()))
-			n.do(ClaimRefused{Group: r.Group, Reason: r.Refused, Holder: r.Holder, Left: r.Left})
+			wait := r.Left
+			if r.Holder != "" && r.Silent < n.cfg.Silence {
+				wait = min(wait, n.cfg.Silence-r.Silent)
+			}
+			o.sendAt = now.Add(max(wait, n.resendEvery()))
+			n.do(ClaimRefused{Group: r.Group, Reason: r.Refused, Holder: r.Holder, Left: r.Left, Silent: r.Silent})
 		}
 		return
 	}

@@ -142,6 +142,7 @@ type Broken struct {
 	KeepOwnWhenSuperseded bool // H4
 	AnyRelease            bool // H6: the release of another life of the holder's counts
 	TakeReleaseBack       bool // H7
+	KeepWhenDeclaredOff   bool // an owner goes on with a lease that its own log says is over, and voters help it
 	LateClearances        bool // H8
 	ForgetClearance       bool // C1
 	AnyAddress            bool // A1

@@ -68,7 +68,7 @@ func (v *Voter) group(name string) *promise {
 	return p
 }
 
-// proof is what a voter's own applied log says of a group's newest release (H6).
+// proof is what a voter's own applied log says of a group's newest epoch that is over (H6).
 type proof struct {
 	member Member
 	life   Life
@@ -80,10 +80,19 @@ func (n *Node) proof(group string) proof {
 	return proof{member, Life(life), Epoch(epoch)}
 }
 
-// voids tells whether a promise is void because its holder has released the epoch or a newer one. The release must be of
-// the very life that was promised: only this life never holds such an epoch again, whatever the log says.
+// of tells whether it is about a life of a member.
+func (r proof) of(m Member, life Life) bool { return r.member == m && r.life == life }
+
+// voids tells whether a promise is void because its holder has released the epoch or a newer one, or was proved to be off
+// while it held it. The proof must be of the very life that was promised: only this life never holds such an epoch again,
+// whatever the log says.
 func (v *Voter) voids(r proof, p *promise) bool {
-	return r.epoch >= p.epoch && (v.broken.AnyRelease || r.member == p.holder && r.life == p.life)
+	return r.epoch >= p.epoch && (v.broken.AnyRelease || r.of(p.holder, p.life))
+}
+
+// over tells whether this very lease has been released, or was proved to be over.
+func (v *Voter) over(r proof, epoch Epoch, m Member, life Life) bool {
+	return r.epoch >= epoch && r.of(m, life) && !v.broken.KeepWhenDeclaredOff
 }
 
 // inTheWay tells whether a promise to somebody else than m runs and is not proved void (V2, H3, H6).
@@ -147,7 +156,7 @@ func (v *Voter) renew(now clock.Time, from Member, life Life, g RenewGroup, span
 		answer.Refused = RefusedEpoch
 	case g.Epoch == bound && holder != from && !v.broken.AnyHolder:
 		answer.Refused = RefusedHolder
-	case g.Epoch == p.epoch && p.waived:
+	case g.Epoch == p.epoch && p.waived, v.over(v.released(g.Group), g.Epoch, from, life):
 		answer.Refused = RefusedReleased
 	case g.First && v.abstaining(now) && !v.broken.FirstWhileAbstaining:
 		answer.Refused, answer.Left = RefusedAbstaining, v.abstainUntil.Sub(now)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/hactl/had/cluster"
+	"github.com/hactl/had/fencing/stonith"
 	"github.com/hactl/had/internal/control/cli"
 	"github.com/hactl/had/internal/lab/demo"
 	"github.com/hactl/had/internal/lab/observer"
@@ -29,6 +30,10 @@ func main() {
 		CheckKey: func(path string) error {
 			_, err := cluster.ReadKey(path)
 			return err
+		},
+		FenceOptions: func(agent string) ([]string, error) {
+			about, err := stonith.Describe(ctx, agent)
+			return about.Options(), err
 		},
 	})
 	stop()

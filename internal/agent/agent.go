@@ -16,6 +16,7 @@ import (
 	"github.com/hactl/had/cluster/lease"
 	"github.com/hactl/had/fencing"
 	"github.com/hactl/had/fencing/guard"
+	"github.com/hactl/had/fencing/watchdog"
 	"github.com/hactl/had/fsm"
 	"github.com/hactl/had/internal/agent/balancer"
 	"github.com/hactl/had/internal/agent/director"
@@ -112,6 +113,8 @@ type Agent struct {
 	guard      guard.Guard   // nil: no cluster, guard lifetime, guard none
 	spec       fencing.GuardSpec
 	guardFault string
+	dog        *watchdog.Device     // nil: none
+	dogFault   string               // why there is none
 	unshut     map[string]bool      // groups whose guard is not known to be shut
 	lapsed     map[string]time.Time // when a group's last lease ended without a release
 	manager    *address.Manager
@@ -237,6 +240,7 @@ func New(opt Options) *Agent {
 		a.services = newServices(a.node, opt.Cluster, a.balancer, a.clock.Now, a.log)
 		a.service = member.NewService(opt.Member, opt.Cluster, a.report, a.move, a.Reload, a.services)
 		a.services.member = a.service
+		a.service.SetFencer(fencer{a})
 	} else {
 		a.events = eventlog.New(a.node, localEvents)
 	}
@@ -284,6 +288,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.watch(s)
 	}
 	a.look()
+	if err := a.openWatchdog(); err != nil {
+		a.withdraw()
+		return err
+	}
+	defer a.closeWatchdog()
 	a.step(director.Start{Delay: a.startDelay()})
 	a.opt.Supervisor.Ready()
 	go a.obey(work)
@@ -350,12 +359,16 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 	}
 	a.replacePromotion()
 	a.takeStatic()
-	cfg := director.Config{Node: a.node, Groups: a.groups}
-	var log lease.Log
+	cfg := director.Config{Node: a.node, Groups: a.groups, Fencing: fencingOf(a.cfg)}
+	var log director.Log
 	if a.clustered() {
 		cfg.Lease = &lease.Config{
 			Self: a.opt.Cluster.Self(), Life: lease.Life(a.opt.Member.Life), Duration: a.opt.Member.Lease,
 			Slack: a.opt.Member.Slack, Ceiling: a.opt.Cluster.PromiseCeiling(),
+			Proved: a.cfg.Cluster.Fencing == conf.FencingRequired,
+		}
+		if a.cfg.Cluster.Fencing != conf.FencingOff {
+			cfg.Lease.Silence = director.Silence(cfg.Lease.Duration)
 		}
 		log = member.LogState{Cluster: a.opt.Cluster}
 	}
@@ -646,6 +659,7 @@ func (a *Agent) housekeep() {
 	}
 	a.housekept = now
 	a.opt.Supervisor.Alive()
+	a.feedWatchdog(a.clock.Now())
 	a.dropLeftovers()
 	if a.radioMissed.Swap(false) {
 		a.radioWaits.Store(false)

@@ -53,6 +53,12 @@ func (a *Agent) execute(actions []director.Action) (results []director.Event) {
 			a.announce(act)
 		case director.ConfirmInvisible:
 			results = append(results, a.confirm(act)...)
+		case director.Submit:
+			a.link.Submit(act.Command)
+		case director.SwitchOff:
+			a.switchOff(act)
+		case director.SwitchOn:
+			a.switchOn(act)
 		case director.Stand:
 			a.link.Publish(act.Groups)
 		case director.Transition:

@@ -251,7 +251,8 @@ func (a *Agent) adopt(c *candidate) (done bool) {
 	maps.DeleteFunc(a.unshut, func(group string, _ bool) bool { return a.members[group] == nil })
 	maps.DeleteFunc(a.lapsed, func(group string, _ time.Time) bool { return a.members[group] == nil })
 	maps.DeleteFunc(a.groupStates, func(group string, _ notify.State) bool { return a.members[group] == nil })
-	a.step(director.Reload{Groups: a.groups, Kept: kept, World: a.worldEvents(), Guard: changed})
+	a.step(director.Reload{Groups: a.groups, Kept: kept, World: a.worldEvents(), Guard: changed,
+		Fencing: fencingOf(a.cfg)})
 	a.tellPriorities()
 	a.watchStrangers()
 	if a.cfg.Global.FIFOWriteOnReload {

@@ -73,6 +73,10 @@ func (a *Agent) findings() []api.Finding {
 			all = append(all, api.Finding{Code: string(f.Code), Severity: api.Info, Node: node, Text: f.String()})
 		}
 	}
+	if a.dogFault != "" {
+		all = append(all, api.Finding{Code: "no-watchdog", Severity: api.Error, Node: node, Text: a.dogFault + "; nothing resets this machine if had hangs",
+			Next: "had-cluster.conf(5), watchdog"})
+	}
 	for _, why := range []string{a.trackers.noFiles, a.trackers.noProcesses} {
 		if why != "" {
 			all = append(all, api.Finding{Code: "tracker-unusable", Severity: api.Error, Node: node,

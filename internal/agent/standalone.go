@@ -64,6 +64,18 @@ func (s standalone) ChangeLVS(context.Context, api.LVSRequest, api.Caller) (api.
 		Next: "edit the file, then hactl config reload"}
 }
 
+func (s standalone) Fences(context.Context) (api.FenceList, error) {
+	return api.FenceList{}, noCluster("nobody is fenced")
+}
+
+func (s standalone) TestFences(context.Context, string) (api.FenceTest, error) {
+	return api.FenceTest{}, noCluster("nobody is fenced")
+}
+
+func (s standalone) Fence(context.Context, api.FenceRequest, api.Caller) (api.FenceOutcome, error) {
+	return api.FenceOutcome{}, noCluster("nothing was switched off")
+}
+
 func kindOf(object string) string {
 	kind, _, _ := strings.Cut(object, " ")
 	return kind

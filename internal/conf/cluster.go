@@ -11,6 +11,9 @@ const DriftBound = 0.01
 // GuardLifetimeLateness is how late an address may vanish under GuardLifetime.
 const GuardLifetimeLateness = 1100 * time.Millisecond
 
+// WatchdogFeed is the longest time between two feedings of a watchdog by a had that turns.
+const WatchdogFeed = 250 * time.Millisecond
+
 // LeaseMin is the shortest lease that is accepted.
 const LeaseMin = 300 * time.Millisecond
 
@@ -55,6 +58,60 @@ const (
 	GuardNone
 )
 
+// Fencing says what a takeover from a director that is lost has to wait for.
+type Fencing uint8
+
+// The kinds of fencing.
+const (
+	FencingOff       Fencing = iota // the end of its lease
+	FencingPreferred                // the end of its lease, or the proof that it is off, if that comes first
+	FencingRequired                 // the proof that it is off
+)
+
+// String returns the word of the configuration.
+func (f Fencing) String() string { return [...]string{"off", "preferred", "required"}[f] }
+
+// Fence is a device that switches a director off.
+type Fence struct {
+	Pos         Pos
+	Node        string
+	Agent       string   // absolute path of a fence agent; empty: Command
+	AgentPos    Pos      // of its name
+	Command     *Command // nil: Agent
+	Options     []FenceOption
+	Level       int // devices of the lowest level are tried first, those of one level together
+	Timeout     time.Duration
+	Retries     int           // after the first try
+	Delay       time.Duration // before the node is fenced
+	DelayRandom time.Duration // on top of it, at most
+}
+
+// FenceOption is one option of a fence agent. Its value may be a password: it is never shown.
+type FenceOption struct {
+	Pos   Pos // of the name
+	Name  string
+	Value string
+}
+
+// String shows everything but the value.
+func (o FenceOption) String() string { return o.Name + "=..." }
+
+// Watchdog is a device that resets this machine unless it is fed.
+type Watchdog struct {
+	Device  string
+	Timeout time.Duration // whole seconds
+}
+
+// FencesOf returns the devices that switch a node off, in the order of the file.
+func (c *Cluster) FencesOf(node string) (devices []Fence) {
+	for _, f := range c.Fences {
+		if f.Node == node {
+			devices = append(devices, f)
+		}
+	}
+	return devices
+}
+
 // Cluster is the cluster block. Load returns one only if it has no error.
 type Cluster struct {
 	Pos            Pos
@@ -70,6 +127,9 @@ type Cluster struct {
 	QuorumLoss     QuorumLoss
 	Arbitration    Arbitration
 	Guard          Guard
+	Fencing        Fencing
+	Fences         []Fence
+	Watchdog       *Watchdog // nil: none
 	ControlSocket  string
 }
 

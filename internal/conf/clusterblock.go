@@ -21,6 +21,11 @@ const (
 	maxSocketPath        = 107 // sun_path without the terminating zero
 	maxName              = 63
 	manyVoters           = 7
+
+	defaultFenceTimeout    = 20 * time.Second
+	defaultFenceRetries    = 2
+	defaultWatchdogTimeout = 5 * time.Second
+	agentDir               = "/usr/sbin" // where distributions keep fence agents
 )
 
 // clusterDraft is the cluster block as it was given.
@@ -78,6 +83,13 @@ func (l *loader) clusterWords(d *clusterDraft) handlers {
 				d.Guard = Guard(i)
 			}
 		},
+		"fencing": func(s statement) {
+			if i := l.choice(s, "off", "preferred", "required"); i >= 0 {
+				d.Fencing = Fencing(i)
+			}
+		},
+		"fence":    func(s statement) { l.fence(s, d) },
+		"watchdog": func(s statement) { l.watchdog(s, d) },
 		"control_socket": func(s statement) {
 			l.absolutePath(s, &d.ControlSocket)
 			if len(d.ControlSocket) > maxSocketPath {
@@ -253,6 +265,7 @@ func (l *loader) checkCluster() {
 	l.peerAddresses(d)
 	l.gatewaysNeeded(d)
 	l.checkLease(d)
+	l.checkFencing(d)
 	l.groupNames()
 	switch d.Guard {
 	case GuardLifetime:

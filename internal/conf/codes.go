@@ -64,6 +64,7 @@ const (
 	CodeLease         Code = "cluster-lease"
 	CodeVoters        Code = "cluster-voters"
 	CodeUnprotected   Code = "cluster-unprotected"
+	CodeFencing       Code = "cluster-fencing"
 	CodeConditionNode Code = "condition-node"
 
 	CodeNodesDiffer    Code = "nodes-differ"

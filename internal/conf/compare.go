@@ -115,6 +115,7 @@ func fixed(before, after *Config) []string {
 		{"port", b.Port, c.Port}, {"peer", b.Peers, c.Peers}, {"gateway", b.Gateways, c.Gateways},
 		{"gateway_require", b.GatewaysNeeded, c.GatewaysNeeded}, {"quorum_loss", b.QuorumLoss, c.QuorumLoss},
 		{"arbitration", b.Arbitration, c.Arbitration}, {"guard", b.Guard, c.Guard},
+		{"fencing", b.Fencing, c.Fencing}, {"watchdog", b.Watchdog, c.Watchdog},
 		{"control_socket", b.ControlSocket, c.ControlSocket},
 	} {
 		check("cluster "+w.word, w.a, w.b)

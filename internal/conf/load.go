@@ -195,6 +195,8 @@ func repeats(block, keyword string) bool {
 	switch keyword {
 	case "key", "status_code", "interface", "regex_options":
 		return block != "vrrp_instance"
+	case "option":
+		return block == "cluster/fence"
 	case "include_check", "state", "linkbeat_use_polling":
 		return true
 	}

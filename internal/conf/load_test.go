@@ -237,6 +237,7 @@ func TestEveryWordHasAHandler(t *testing.T) {
 		"cluster":                            l.clusterWords(&clusterDraft{}),
 		"cluster/peer":                       l.peerWords(&Peer{}),
 		"cluster/gateway":                    l.gatewayWords(&Gateway{}),
+		"cluster/fence":                      l.fenceWords(&Fence{}),
 		"SSL":                                l.sslWords(&SSL{}),
 		"virtual_server":                     l.virtualServerWords(&virtualDraft{}),
 		realServerBlock:                      l.realServerWords(&realDraft{}),

@@ -31,6 +31,16 @@ type Backend interface {
 	// returns once it is applied here. A director in maintenance hands its groups over by itself and takes none.
 	SetMaintenance(ctx context.Context, mark api.Maintenance, on bool) error
 
+	// Fences returns the fence devices that this node has, and what the log says of fencing.
+	Fences(ctx context.Context) (api.FenceList, error)
+
+	// TestFences asks the fence devices of a node, or of all, whether they answer. It switches nothing.
+	TestFences(ctx context.Context, node string) (api.FenceTest, error)
+
+	// Fence has a node switched off by this one, or commits a person's word that it is off, and returns once the log has
+	// the outcome. A fence that has failed is an *api.Problem.
+	Fence(ctx context.Context, req api.FenceRequest, by api.Caller) (api.FenceOutcome, error)
+
 	// Reload makes the node read its configuration again and returns what that has changed. A configuration with errors,
 	// or one that cannot replace the running one, changes nothing.
 	Reload(ctx context.Context) (api.ReloadOutcome, error)

@@ -156,6 +156,24 @@ func (c *Client) ChangeLVS(ctx context.Context, req api.LVSRequest) (api.LVSOutc
 	return v, c.post(ctx, "/v1/lvs", req, &v)
 }
 
+// Fences returns the fence devices of the node that is asked, and what the log says of fencing.
+func (c *Client) Fences(ctx context.Context) (api.FenceList, error) {
+	var v api.FenceList
+	return v, c.get(ctx, "/v1/fence", nil, &v)
+}
+
+// TestFences has fence devices asked whether they answer.
+func (c *Client) TestFences(ctx context.Context, req api.FenceRequest) (api.FenceTest, error) {
+	var v api.FenceTest
+	return v, c.post(ctx, "/v1/fence/test", req, &v)
+}
+
+// Fence has a node switched off, or says that it is off, and returns the outcome that the log has.
+func (c *Client) Fence(ctx context.Context, req api.FenceRequest) (api.FenceOutcome, error) {
+	var v api.FenceOutcome
+	return v, c.post(ctx, "/v1/fence", req, &v)
+}
+
 // Reload makes the daemon read its configuration again.
 func (c *Client) Reload(ctx context.Context) (api.ReloadOutcome, error) {
 	var v api.ReloadOutcome

@@ -97,6 +97,9 @@ func (s *Server) handler(running context.Context) http.Handler {
 		return view.LVSDifference(in), nil
 	}))
 	mux.HandleFunc("POST /v1/lvs", s.act(running, s.changeLVS))
+	mux.HandleFunc("GET /v1/fence", s.answer(func(ctx context.Context, _ *http.Request) (any, error) { return s.Backend.Fences(ctx) }))
+	mux.HandleFunc("POST /v1/fence/test", s.act(running, s.testFences))
+	mux.HandleFunc("POST /v1/fence", s.act(running, s.fence))
 	mux.HandleFunc("POST /v1/config/reload", s.act(running, s.reload))
 	mux.HandleFunc("/", s.answer(func(ctx context.Context, r *http.Request) (any, error) {
 		return nil, &api.Problem{Kind: api.Usage, What: "no route " + r.Method + " " + r.URL.Path,
@@ -326,6 +329,26 @@ func actionTimeout(s api.Seconds) time.Duration {
 		return defaultTimeout
 	}
 	return min(s.Duration(), maxTimeout)
+}
+
+func (s *Server) testFences(ctx context.Context, r *http.Request, _ api.Caller) (any, error) {
+	var req api.FenceRequest
+	if err := decode(r, &req); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, actionTimeout(req.TimeoutSeconds))
+	defer cancel()
+	return s.Backend.TestFences(ctx, req.Node)
+}
+
+func (s *Server) fence(ctx context.Context, r *http.Request, by api.Caller) (any, error) {
+	var req api.FenceRequest
+	if err := decode(r, &req); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, actionTimeout(req.TimeoutSeconds))
+	defer cancel()
+	return s.Backend.Fence(ctx, req, by)
 }
 
 func (s *Server) planMaintenance(ctx context.Context, r *http.Request) (any, error) {

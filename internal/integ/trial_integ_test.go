@@ -52,6 +52,8 @@ type trial struct {
 	expect expectation
 	// bound is the longest interruption allowed; zero: no bound.
 	bound func(s *scene) time.Duration
+	// prepare is called before each playing; nil: nothing to prepare.
+	prepare func(t *testing.T)
 	// make makes the fault. hold is how long it lasts, after the takeover if there is to be one. heal ends it, besides what the
 	// lab itself undoes.
 	make, heal func(s *scene) error
@@ -146,6 +148,9 @@ func play(t *testing.T, s *site.Site, tr trial) {
 	t.Helper()
 	passed := t.Run(tr.name, func(t *testing.T) {
 		for range attempts {
+			if tr.prepare != nil {
+				tr.prepare(t)
+			}
 			sc := &scene{Site: s, ctx: t.Context()}
 			sc.owner, sc.other = awaitWhole(t, s)
 			v := sc.play(t, tr)

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"sync/atomic"
@@ -70,6 +71,25 @@ func (l *Link) Do(a lease.Action) {
 	case lease.RaiseCeiling:
 		l.raiseCeiling(a.Promise)
 	}
+}
+
+// submitWait is how long a command may take to be committed. Whoever wanted it asks again.
+const submitWait = 2 * time.Second
+
+// Submit has whoever leads the log commit a command. It does not wait.
+func (l *Link) Submit(c fsm.Command) {
+	c = stamped(c, l.Cluster.Self().Node(), time.Now())
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), submitWait)
+		defer cancel()
+		result, err := l.Cluster.Submit(ctx, c)
+		switch {
+		case err != nil:
+			l.Log.Debug("command not committed", "kind", c.Kind(), "err", err)
+		case result.Refused != "":
+			l.Log.Info("command refused", "kind", c.Kind(), "reason", result.Refused)
+		}
+	}()
 }
 
 // stamped is a command as the log wants it, of a protocol that knows no wall clock: it has an id, says who proposed it and when, and its texts, which may come

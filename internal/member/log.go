@@ -5,7 +5,7 @@ import (
 	"github.com/hactl/had/fsm"
 )
 
-// LogState is what the lease protocol reads of the state that this member has applied. It satisfies lease.Log.
+// LogState is what the lease protocol reads of the state that this member has applied. It satisfies lease.Log and director.Log.
 type LogState struct{ Cluster *cluster.Cluster }
 
 // Epoch is part of lease.Log.
@@ -36,6 +36,18 @@ func (l LogState) Grant(group string) (grant fsm.Grant, ok bool) {
 func (l LogState) Placed(group string) (placed bool) {
 	l.Cluster.Read(func(s *fsm.State) { placed = s.Placed(group) })
 	return placed
+}
+
+// Fence is part of director.Log.
+func (l LogState) Fence(node string) (record fsm.FenceRecord, ok bool) {
+	l.Cluster.Read(func(s *fsm.State) { record, ok = s.Fence(node) })
+	return record, ok
+}
+
+// Held is part of director.Log.
+func (l LogState) Held(node string) (all []fsm.Proof) {
+	l.Cluster.Read(func(s *fsm.State) { all = s.Held(node) })
+	return all
 }
 
 // InMaintenance is part of lease.Log.

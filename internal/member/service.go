@@ -56,6 +56,7 @@ type Service struct {
 	move     Mover
 	reload   func(context.Context) (api.ReloadOutcome, error)
 	balancer Balancer // nil on a witness
+	fencer   Fencer   // nil on a witness
 	notes    chan fsm.Command
 	changed  chan struct{} // the log has changed, or its leader
 	quorum   bool          // as last noted; the loop's
@@ -287,6 +288,9 @@ func (s *Service) localView() api.View {
 	for _, m := range v.Maintenance {
 		view.Maintenance = append(view.Maintenance, api.Maintenance{Node: m.Node, Since: wall(m.Since),
 			Until: wall(m.Until), By: m.By, Reason: m.Reason})
+	}
+	for _, f := range v.Fences {
+		view.Fences = append(view.Fences, fenceOf(f))
 	}
 	return view
 }

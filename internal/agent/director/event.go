@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hactl/had/cluster/lease"
+	"github.com/hactl/had/fsm"
 	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/vrrp"
 )
@@ -85,12 +86,22 @@ type (
 	Retire struct{ Groups, Instances []string }
 	// Reload replaces the configuration. What is not in it has been retired before, and nothing of that is left.
 	Reload struct {
-		Groups []Group
-		Kept   map[string]string // instances that go on, with their state, timers and causes of faults: new name to old name
-		World  []Event           // Source, Fault and Priority of all instances, as they are by the new configuration
+		Groups  []Group
+		Kept    map[string]string // instances that go on, with their state, timers and causes of faults: new name to old name
+		Fencing Fencing
+		World   []Event // Source, Fault and Priority of all instances, as they are by the new configuration
 		// Guard says that the guard has to be built anew before anything new may become visible.
 		Guard bool
 	}
+	// FenceDone answers SwitchOff; Failed is empty only if the node is known to be off.
+	FenceDone struct {
+		Node    string
+		Request uint64
+		Method  string
+		Failed  string
+	}
+	// SwitchedOn answers SwitchOn.
+	SwitchedOn FenceDone
 	// Shutdown hands everything over and ends. Stopped follows.
 	Shutdown struct{}
 )
@@ -169,6 +180,19 @@ type (
 	LowerHeard struct {
 		Instance string
 		vrrp.LowerHeard
+	}
+	// Submit has a command committed to the cluster's log, by whoever leads it. It may get lost.
+	Submit struct{ Command fsm.Command }
+	// SwitchOff has a node switched off by its fence devices. FenceDone answers, whenever they have.
+	SwitchOff struct {
+		Node    string
+		Request uint64
+	}
+	// SwitchOn has a node switched on again that has come back: a device may have cut it off from a network or a disk.
+	// SwitchedOn answers.
+	SwitchOn struct {
+		Node    string
+		Request uint64
 	}
 	// Stand tells the other members what this director could own.
 	Stand struct{ Groups map[string]lease.Standing }

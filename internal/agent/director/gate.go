@@ -184,6 +184,7 @@ func (m *Machine) refused(now clock.Time, a lease.ClaimRefused) {
 			m.note(g, Info, "claim", "not granted: "+a.Reason)
 		}
 	}
+	m.suspect(now, g, a)
 }
 
 // contested: an address that a reload has brought is not added as long as somebody else has it.

@@ -14,16 +14,19 @@ import (
 
 // Config is what a director is made of.
 type Config struct {
-	Node   string
-	Groups []Group
-	Lease  *lease.Config // nil: there is no cluster, VRRP alone decides
-	Broken Broken
+	Node    string
+	Groups  []Group
+	Lease   *lease.Config // nil: there is no cluster, VRRP alone decides
+	Fencing Fencing
+	Broken  Broken
 }
 
 // Broken switches single rules off, so that tests can show that each of them is needed. Production leaves it zero.
 type Broken struct {
 	ReleaseBeforeInvisible bool // H7 the wrong way round: an epoch is released while its addresses may still answer
 	AddBeforeCovered       bool // A1: what a reload brings becomes visible before the lease covers it
+	BelieveAnyFence        bool // a device that failed has switched the node off
+	FenceCoversLater       bool // a fence proves what the node held when it was confirmed, and not when it was begun (F05)
 }
 
 // Group is one ownership group: the instances of a vrrp_sync_group, or one instance outside any. Addresses are what its
@@ -45,26 +48,28 @@ const competitorPatience = 100 * time.Millisecond
 
 // Machine is one director. One goroutine calls it.
 type Machine struct {
-	cfg       Config
-	node      *lease.Node // nil without a cluster
-	log       lease.Log
-	groups    []*group
-	due       []clock.Time // of the groups, in the same order: when a Tick is next due to them; zero: never
-	touched   []*group     // whose due may be another after this step
-	names     []string     // of groups
-	byName    map[string]*group
-	instances map[string]*instance
-	started   bool
-	stopping  bool
-	stopped   bool
-	stopBy    clock.Time
-	retiring  bool // something is left of what has been retired
-	told      map[string]lease.Standing
-	sight     Sight    // of the gateways
-	hardware  Hardware // of this director
-	looks     uint64   // second looks so far
-	guardTold told
-	out       []Action
+	cfg        Config
+	node       *lease.Node // nil without a cluster
+	log        Log
+	fences     map[string]*fence // by node, as far as there are fence devices
+	withdrawAt clock.Time        // when a request to fence this node may be withdrawn again
+	groups     []*group
+	due        []clock.Time // of the groups, in the same order: when a Tick is next due to them; zero: never
+	touched    []*group     // whose due may be another after this step
+	names      []string     // of groups
+	byName     map[string]*group
+	instances  map[string]*instance
+	started    bool
+	stopping   bool
+	stopped    bool
+	stopBy     clock.Time
+	retiring   bool // something is left of what has been retired
+	told       map[string]lease.Standing
+	sight      Sight    // of the gateways
+	hardware   Hardware // of this director
+	looks      uint64   // second looks so far
+	guardTold  told
+	out        []Action
 }
 
 // phase is where a gated group stands between wanting and holding.
@@ -148,11 +153,12 @@ type instance struct {
 }
 
 // New returns a machine at rest. log is read during every Step; it is ignored without a cluster.
-func New(now clock.Time, cfg Config, log lease.Log) *Machine {
-	m := &Machine{cfg: cfg, log: log, byName: map[string]*group{}, instances: map[string]*instance{}, guardTold: told{}}
+func New(now clock.Time, cfg Config, log Log) *Machine {
+	m := &Machine{cfg: cfg, log: log, fences: map[string]*fence{}, byName: map[string]*group{}, instances: map[string]*instance{}, guardTold: told{}}
 	if cfg.Lease != nil {
 		m.node = lease.NewNode(now, *cfg.Lease, log)
 	}
+	m.target(cfg.Fencing)
 	for _, gc := range cfg.Groups {
 		g := &group{name: gc.Name, phase: away, told: told{}}
 		for _, vc := range gc.Instances {
@@ -228,6 +234,13 @@ func (m *Machine) take(now clock.Time, ev Event) {
 	case lease.Input:
 		m.apply(now, m.node.Step(now, e))
 		m.releaseEarlierLives(now)
+		if _, applied := e.(lease.Applied); applied {
+			m.follow(now)
+		}
+	case FenceDone:
+		m.switchedOff(now, e)
+	case SwitchedOn:
+		m.switchedOn(now, FenceDone(e))
 	case Retire:
 		m.retire(now, e)
 	case Reload:
@@ -246,7 +259,7 @@ func (m *Machine) Deadline() clock.Time {
 	}
 	at := m.stopBy
 	if m.node != nil {
-		at = clock.Earliest(at, m.node.Deadline())
+		at = clock.Earliest(at, m.node.Deadline(), m.fenceDeadline())
 	}
 	for _, due := range m.due {
 		if due != 0 && (at == 0 || due < at) {
@@ -319,6 +332,7 @@ func (m *Machine) releaseEarlierLives(now clock.Time) {
 func (m *Machine) tick(now clock.Time) {
 	if m.node != nil {
 		m.apply(now, m.node.Tick(now))
+		m.follow(now)
 	}
 	appeared := false
 	for place, at := range m.due {

@@ -62,6 +62,7 @@ func (m *Machine) forgetRetired(now clock.Time) {
 // what is new once its guard covers it.
 func (m *Machine) reload(now clock.Time, e Reload) {
 	before, known := m.instances, m.byName
+	m.target(e.Fencing)
 	m.cfg.Groups, m.told = e.Groups, nil
 	m.groups, m.names, m.byName, m.instances = nil, nil, map[string]*group{}, map[string]*instance{}
 	var fresh []*instance

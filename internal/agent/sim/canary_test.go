@@ -40,6 +40,10 @@ var canaries = []canary{
 	{name: "A1: AddBeforeCovered", profile: Files, hours: 1, director: director.Broken{AddBeforeCovered: true}},
 	{name: "H7: ReleaseBeforeInvisible", hours: 0.1, director: director.Broken{ReleaseBeforeInvisible: true}},
 
+	{name: "BelieveAnyFence", slow: true, hours: 2, profile: Fences, director: director.Broken{BelieveAnyFence: true}},
+	{name: "F05: FenceCoversLater", slow: true, hours: 10, profile: Fences, director: director.Broken{FenceCoversLater: true},
+		lease: lease.Broken{KeepWhenDeclaredOff: true}},
+
 	{name: "ShortPromise", walks: 100, lease: lease.Broken{ShortPromise: true}},
 	{name: "V1: AcceptOlderEpochs", walks: 20, lease: open(lease.Broken{AcceptOlderEpochs: true})},
 	{name: "V2: ClearRunningPromise", walks: 20, lease: lease.Broken{ClearRunningPromise: true, NoFirstCheck: true}},

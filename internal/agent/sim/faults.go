@@ -145,6 +145,7 @@ const (
 	Leaving  = "leaving"  // owners that end
 	Members  = "members"  // machines that lose their data
 	Files    = "files"    // configurations that differ
+	Fences   = "fences"   // owners that are lost while their leases run, and are switched off; it is drawn by nobody
 )
 
 func profileOf(name string, s shape) profile {
@@ -182,6 +183,13 @@ func profileOf(name string, s shape) profile {
 		return profile{
 			kinds: []Kind{LoseData, LoseData, LoseData, KillProc, Cut, SlowLink, StopProc, MoveGroup, Claim, HungDisk, Isolate},
 			pause: []time.Duration{s.lease / 2, s.lease}, longest: all, roles: []int{Owner, Other, Leader, Voter}, late: 20_000,
+		}
+	}
+	if name == Fences {
+		return profile{
+			kinds: []Kind{Isolate, Isolate, Mute, Deafen, StopProc, KillProc, Cut, BlockVRRP, SlowLink, Claim, Claim, PowerCut, Terminate},
+			pause: []time.Duration{s.lease / 2, s.lease, 2 * s.lease}, longest: []time.Duration{s.lease, 2 * s.lease, 4 * s.lease},
+			roles: []int{Owner, Owner, Other, Leader}, claims: 2 * s.lease,
 		}
 	}
 	return profile{

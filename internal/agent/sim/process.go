@@ -65,6 +65,10 @@ func (p *process) ReleasedBy(group string) (fsm.Member, uint64, uint64) {
 func (p *process) Grant(group string) (fsm.Grant, bool) { return p.state.Grant(group) }
 func (p *process) Placed(group string) bool             { return p.state.Placed(group) }
 func (p *process) InMaintenance(node string) bool       { return p.state.InMaintenance(node) }
+func (p *process) Held(node string) []fsm.Proof         { return p.state.Held(node) }
+func (p *process) Fence(node string) (fsm.FenceRecord, bool) {
+	return p.state.Fence(node)
+}
 
 // frozen tells whether nothing of the process runs.
 func (p *process) frozen() bool { return p.stops > 0 || p.machine.state != running }
@@ -101,7 +105,7 @@ func (m *machine) startProcess() {
 		}
 		p.home = w.shape.groups[m.home].name
 		p.director = director.New(m.reading(), director.Config{Node: m.name, Groups: groups, Lease: &cfg,
-			Broken: w.cfg.Director}, p)
+			Fencing: m.fencing(&cfg), Broken: w.cfg.Director}, p)
 	}
 	p.say("starts life %d as %s", p.life, p.member)
 	p.log.begin()
@@ -319,7 +323,8 @@ func (p *process) tryReload(now clock.Time, wish reloadWish) []director.Action {
 			}
 		}
 	}
-	return p.director.Step(now, director.Reload{Groups: wish.groups, Kept: kept, World: world, Guard: true})
+	return p.director.Step(now, director.Reload{Groups: wish.groups, Kept: kept, World: world, Guard: true,
+		Fencing: p.machine.fencing(&lease.Config{})})
 }
 
 // retirePoll is how often a reload looks whether what it removes has become invisible.
@@ -529,6 +534,12 @@ func (p *process) execute(a director.Action) {
 	case director.ConfirmInvisible:
 		w.shut(m, a.Group)
 		p.results = append(p.results, director.Invisible(a))
+	case director.Submit:
+		p.submit(a.Command)
+	case director.SwitchOff:
+		p.switchOff(a)
+	case director.SwitchOn:
+		w.after(p.random.span(0, 3*time.Second), func() { p.post(director.SwitchedOn{Node: a.Node, Request: a.Request}) })
 	case director.Transition:
 		w.stats.Transitions++
 	case director.Stand:

@@ -73,6 +73,7 @@ type Stats struct {
 	Transitions  uint64
 	Checks       uint64 // of "one owner"
 	ForcedKills  uint64
+	Fences       uint64    // machines that were switched off
 	Interruption Histogram // from the old owner's last visible moment to the new owner's first
 
 	Dark     time.Duration // in which a group that once had an owner was answered for by nobody
@@ -193,7 +194,11 @@ func (w *world) members() []fsm.Member { return w.roster }
 // recoverySpan is within how long after the last fault every group has an owner again: promises run out, two elections,
 // the down timer, and a claim that was refused comes again.
 func (w *world) recoverySpan() time.Duration {
-	return 2*w.promise() + 2*3*w.shape.election + 5*w.shape.interval + time.Second
+	span := 2*w.promise() + 2*3*w.shape.election + 5*w.shape.interval + time.Second
+	if w.shape.fencing != noFencing { // a last machine is switched off, and comes back
+		span += slowestFence + longestOff + w.promise() + 2*3*w.shape.election
+	}
+	return span
 }
 
 // recover lets all faults end and checks what must be true then.

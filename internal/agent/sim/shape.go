@@ -26,12 +26,28 @@ type shape struct {
 	onTheWire    bool // lease messages are encoded and decoded
 	entriesKept  int  // log entries between snapshots
 
+	fencing   fencingMode
+	fenceFail int // per million fences that do not do it, or do and cannot tell
+
 	// Background noise, per million.
 	loss, late, doubled int // of messages
 	hesitation          int // between two actions of a shell
 	lateTimers          int
 	applyLate           int // committed entries that are applied late
 	notes               int // journal entries that go into the log
+}
+
+// fencingMode is what a takeover from a director that is lost waits for.
+type fencingMode int
+
+const (
+	noFencing fencingMode = iota
+	preferred
+	required
+)
+
+func (f fencingMode) String() string {
+	return [...]string{"", ", fencing preferred", ", fencing required"}[f]
 }
 
 // group is an ownership group with its instances as each director has them.
@@ -72,6 +88,10 @@ func newShape(cfg Config, r *random) shape {
 	if cfg.Profile != "" {
 		s.profile = cfg.Profile
 	}
+	if s.profile == Fences { // leases that outlast the time after which VRRP wants another owner
+		s.interval = 200 * time.Millisecond
+		s.lease = s.interval * pick(r, time.Duration(5), 8, 12)
+	}
 	s.lifetimes = s.lease >= 2*time.Second && cfg.Broken == (Broken{}) && r.chance(150_000)
 	if s.profile == Files {
 		count = max(count, 2)
@@ -104,6 +124,10 @@ func newShape(cfg Config, r *random) shape {
 			}
 		}
 		s.groups = append(s.groups, made)
+	}
+	s.fencing, s.fenceFail = pick(r, noFencing, noFencing, preferred, required), pick(r, 0, 200_000, 500_000)
+	if s.profile == Fences && s.fencing == noFencing {
+		s.fencing = preferred
 	}
 	return s
 }
@@ -154,6 +178,7 @@ func (s shape) String() string {
 	if s.lifetimes {
 		text += ", guard lifetime"
 	}
+	text += s.fencing.String()
 	for _, g := range s.groups {
 		text += "; " + g.name
 		for m := range s.directors {

@@ -53,6 +53,21 @@ func TestNeverTwoOwners(t *testing.T) {
 	}
 }
 
+// TestNeverTwoOwnersWithFencing: owners are lost while their leases run, and are switched off.
+func TestNeverTwoOwnersWithFencing(t *testing.T) {
+	series := Series{First: *flagFirst, Hours: *flagHours / 4, Config: func(seed uint64) Config {
+		return Config{Seed: seed, Span: span, Profile: Fences}
+	}}
+	total, failed := series.Run(runtime.GOMAXPROCS(0))
+	t.Logf("seeds from %d on\n%s", *flagFirst, total.Report())
+	if failed != nil {
+		t.Fatal(Report(failed.Config, failed.Outcome))
+	}
+	if total.Fences == 0 && !testing.Short() {
+		t.Error("nobody was fenced: nothing is proved")
+	}
+}
+
 func TestASeedGivesTheSameRun(t *testing.T) {
 	for seed := range uint64(3) {
 		cfg := Config{Seed: seed + 1, Span: 30 * time.Second}

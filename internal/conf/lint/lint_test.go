@@ -97,6 +97,12 @@ func TestAFindingIsThereOnce(t *testing.T) {
 // machine has eth0 with an address.
 func machine() *Machine {
 	return &Machine{
+		FenceOptions: func(agent string) ([]string, error) {
+			if agent != "/usr/sbin/fence_fake" {
+				return nil, os.ErrNotExist
+			}
+			return []string{"ip", "password"}, nil
+		},
 		Interfaces: func() ([]net.Interface, error) { return []net.Interface{{Name: "lo"}, {Name: "eth0"}}, nil },
 		Addresses: func() ([]net.Addr, error) {
 			return []net.Addr{&net.IPNet{IP: net.IPv4(10, 1, 0, 1), Mask: net.CIDRMask(24, 32)},
@@ -134,6 +140,14 @@ func TestTheMachineIsAsked(t *testing.T) {
 			"x.conf:2:9: error: script /nonexistent/x: not found: stat /nonexistent/x: no such file or directory; it is not run [script]\n"},
 		{"a program is not in PATH", "vrrp_script s {\n script no-such-program\n user root\n}\n" + instance(" track_script { s }\n"),
 			"x.conf:2:9: error: script no-such-program: not found: not in PATH; it is not run [script]\n"},
+		{"a fence agent is asked for its options", strings.Replace(cluster, "name a", "name a\n fence lb1 {\n agent fence_fake\n option ip 1\n option pasword x\n}", 1) +
+			instance(""), "x.conf:3:8: note: without the word fencing nobody is fenced unless an operator asks for it [cluster-fencing]\n" +
+			"x.conf:4:8: warning: there is no fence agent /usr/sbin/fence_fake on this machine: lb1 cannot be fenced with it [cluster-fencing]\n" +
+			"x.conf:6:9: error: fence_fake does not know the option pasword; did you mean password? [cluster-fencing]\n"},
+		{"a fence agent is missing", strings.Replace(cluster, "name a", "name a\n fence lb1 {\n agent fence_none\n}", 1) +
+			instance(""), "x.conf:3:8: note: without the word fencing nobody is fenced unless an operator asks for it [cluster-fencing]\n" +
+			"x.conf:4:8: warning: there is no fence agent /usr/sbin/fence_none on this machine: lb1 cannot be fenced with it [cluster-fencing]\n" +
+			"x.conf:4:8: error: lb1 cannot be fenced with this agent: file does not exist [cluster-fencing]\n"},
 		{"there is no key", strings.Replace(cluster, "name a", "name a\n key_file /x", 1) + instance(""),
 			"x.conf:1:1: error: read /x: file does not exist; hactl keygen makes one, and every member needs the same [cluster]\n"},
 		{"the key is root's", strings.Replace(cluster, "name a", "name a\n key_file /root/key", 1) + instance(""),

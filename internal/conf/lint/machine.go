@@ -6,8 +6,11 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"path"
+	"slices"
 
 	"github.com/hactl/had/internal/conf"
+	"github.com/hactl/had/internal/conf/syntax"
 	"github.com/hactl/had/internal/notify"
 )
 
@@ -18,6 +21,9 @@ type Machine struct {
 
 	// Key says why the file cannot be the key of a cluster.
 	Key func(path string) error
+
+	// FenceOptions returns the names of the options that a fence agent knows. It runs the agent. Nil: they are not asked.
+	FenceOptions func(agent string) ([]string, error)
 }
 
 // onMachine returns what of a configuration does not fit a machine: interfaces, accounts, programs and addresses that are not
@@ -28,6 +34,7 @@ func onMachine(cfg *conf.Config, m *Machine) []conf.Finding {
 	c.addresses(m)
 	c.scripts()
 	c.key(m)
+	c.fences(m)
 	return c.findings
 }
 
@@ -142,6 +149,33 @@ func (c *check) key(m *Machine) {
 		c.add(conf.Note, conf.CodeCluster, c.cfg.Cluster.Pos, "key", "%v: root can look at it", err)
 	case err != nil:
 		c.add(conf.Error, conf.CodeCluster, c.cfg.Cluster.Pos, "key", "%v; hactl keygen makes one, and every member needs the same", err)
+	}
+}
+
+// fences reports agents that do not work here, and options that they do not know. An agent ignores those in silence.
+func (c *check) fences(m *Machine) {
+	if c.cfg.Cluster == nil || m.FenceOptions == nil {
+		return
+	}
+	for _, f := range c.cfg.Cluster.Fences {
+		if f.Agent == "" {
+			continue
+		}
+		known, err := m.FenceOptions(f.Agent)
+		if err != nil {
+			c.add(conf.Error, conf.CodeFencing, f.AgentPos, f.Agent, "%s cannot be fenced with this agent: %v", f.Node, err)
+			continue
+		}
+		for _, o := range f.Options {
+			if slices.Contains(known, o.Name) {
+				continue
+			}
+			hint := ""
+			if near, ok := syntax.Nearest(o.Name, known); ok {
+				hint = "; did you mean " + near + "?"
+			}
+			c.add(conf.Error, conf.CodeFencing, o.Pos, f.Pos.String()+o.Name, "%s does not know the option %s%s", path.Base(f.Agent), o.Name, hint)
+		}
 	}
 }
 

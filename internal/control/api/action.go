@@ -110,6 +110,7 @@ const (
 	EventUnowned     = "unowned"     // nobody owns a group, and why
 	EventClaim       = "claim"       // a director asks for a group, or was refused
 	EventVRRP        = "vrrp"        // a VRRP state changed
+	EventFence       = "fence"       // a node was switched off, or was to be
 	EventMember      = "member"      // a member came, went, joined or was removed
 	EventLeader      = "leader"      // another leader of the log
 	EventQuorum      = "quorum"      // a majority was lost or is back

@@ -214,6 +214,7 @@ type View struct {
 	Members      []Member      `json:"members"`
 	Groups       []GroupRecord `json:"groups"`
 	Maintenance  []Maintenance `json:"maintenance"`
+	Fences       []Fence       `json:"fences,omitempty"`
 }
 
 // Member is one entry of the committed Raft configuration.

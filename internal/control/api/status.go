@@ -19,6 +19,7 @@ type ClusterStatus struct {
 	Nodes       []NodeStatus  `json:"nodes"`
 	Groups      []GroupStatus `json:"groups"`
 	Maintenance []Maintenance `json:"maintenance"`
+	Fences      []Fence       `json:"fences,omitempty"`
 	Findings    []Finding     `json:"findings"`
 	Last        *Event        `json:"last_event,omitempty"`    // the last change of an owner
 	Recent      []Event       `json:"recent_events,omitempty"` // the last few events that this node knows, while it has no quorum

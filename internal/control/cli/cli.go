@@ -26,8 +26,9 @@ type Environment struct {
 	StdinTTY       bool // a person can answer a question
 	StdoutTTY      bool // colours and redrawing make sense
 	Version        string
-	GenerateKey    func() ([]byte, error)  // contents of a new key file
-	CheckKey       func(path string) error // why a file cannot be a key file
+	GenerateKey    func() ([]byte, error)               // contents of a new key file
+	CheckKey       func(path string) error              // why a file cannot be a key file
+	FenceOptions   func(agent string) ([]string, error) // the options that a fence agent knows
 	// Demo plays the demonstration. An error that is no api.Problem is reported as a failure.
 	Demo func(context.Context, DemoOptions) error
 	// Genhash fetches a page as HTTP_GET and SSL_GET do and returns the MD5 of its body in hex.
@@ -151,7 +152,7 @@ func (a *app) root() *cobra.Command {
 	}
 	in("ask", a.statusCommand(), a.clusterCommand(), a.vipCommand(), a.groupCommand(), a.lvsCommand(), a.whyCommand(), a.eventsCommand(),
 		a.isOwnerCommand(), a.waitCommand())
-	in("act", a.moveCommand(), a.maintenanceCommand())
+	in("act", a.moveCommand(), a.maintenanceCommand(), a.fenceCommand())
 	in("other", a.configCommand(), a.genhashCommand(), a.keygenCommand(), a.demoCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("other")
 	root.SetCompletionCommandGroupID("other")

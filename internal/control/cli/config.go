@@ -60,7 +60,8 @@ Exit code 1 if there is an error, or with --strict a warning; 0 otherwise.`,
 			}
 			o := lint.Options{Paths: args, Load: opts, AsNode: id != ""}
 			if len(args) == 1 && !noHost {
-				o.Machine = &lint.Machine{Interfaces: net.Interfaces, Addresses: net.InterfaceAddrs, Key: a.env.CheckKey}
+				o.Machine = &lint.Machine{Interfaces: net.Interfaces, Addresses: net.InterfaceAddrs, Key: a.env.CheckKey,
+					FenceOptions: a.env.FenceOptions}
 			}
 			if len(args) > 1 && id != "" {
 				return &api.Problem{Kind: api.Usage, What: "--config-id goes with one file", Why: "several files are those of several nodes"}

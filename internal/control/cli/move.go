@@ -178,27 +178,37 @@ func (a *app) outcomeText(o api.MoveOutcome) string {
 	return line + "\n"
 }
 
-// confirm shows a plan on stderr and asks. Without a terminal to ask on it refuses. When ctx ends, the goroutine that
-// reads the terminal is left behind; the process is about to end.
+// confirm shows a plan on stderr and asks for a yes.
 func (a *app) confirm(ctx context.Context, plan string) error {
 	fmt.Fprint(a.env.Stderr, plan)
-	if !a.env.StdinTTY {
-		return &api.Problem{Kind: api.Usage, What: "not done: this needs a yes, and there is no terminal to ask on",
-			Next: "repeat the command with --yes"}
+	said, err := a.typed(ctx, "Proceed? [y/N] ", "--yes")
+	if err != nil {
+		return err
 	}
-	fmt.Fprint(a.env.Stderr, "Proceed? [y/N] ")
+	if said = strings.ToLower(said); said != "y" && said != "yes" {
+		return &api.Problem{Kind: api.Failed, What: "not done: nobody said yes"}
+	}
+	return nil
+}
+
+// typed asks for a line on stderr. Without a terminal to ask on it refuses, and names the flag that stands for the answer.
+// When ctx ends, the goroutine that reads the terminal is left behind; the process is about to end.
+func (a *app) typed(ctx context.Context, question, instead string) (string, error) {
+	if !a.env.StdinTTY {
+		return "", &api.Problem{Kind: api.Usage, What: "not done: this needs a yes, and there is no terminal to ask on",
+			Next: "repeat the command with " + instead}
+	}
+	fmt.Fprint(a.env.Stderr, question)
 	answer := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(a.env.Stdin).ReadString('\n') // an error is no yes
-		answer <- strings.ToLower(strings.TrimSpace(line))
+		answer <- strings.TrimSpace(line)
 	}()
 	select {
 	case said := <-answer:
-		if said == "y" || said == "yes" {
-			return nil
-		}
+		return said, nil
 	case <-ctx.Done():
 		fmt.Fprintln(a.env.Stderr)
+		return "", nil
 	}
-	return &api.Problem{Kind: api.Failed, What: "not done: nobody said yes"}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hactl/had/internal/control/api"
 	"github.com/hactl/had/internal/control/eventlog"
@@ -125,6 +126,39 @@ func (b *Backend) move(group, from, to string) (epoch uint64) {
 	drop(b.report(from), group, api.GroupBackup)
 	take(b.report(to), group, r.Epoch, api.At(Now))
 	return r.Epoch
+}
+
+// Fences returns one device of lb1, and what the view holds.
+func (b *Backend) Fences(context.Context) (api.FenceList, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return api.FenceList{Schema: api.Schema, Node: b.state.Self.Node, Mode: "required", Fences: append([]api.Fence{}, b.state.View.Fences...),
+		Devices: []api.FenceDevice{{Node: "lb1", Device: "fence_ipmilan", Level: 1, Options: []string{"ip", "username", "password"},
+			TimeoutSeconds: api.SecondsOf(20 * time.Second)}}}, nil
+}
+
+// TestFences finds lb1 on.
+func (b *Backend) TestFences(_ context.Context, node string) (api.FenceTest, error) {
+	if node != "" && node != "lb1" {
+		return api.FenceTest{}, &api.Problem{Kind: api.NotFound, What: "no fence device of " + node + " was asked"}
+	}
+	return api.FenceTest{Schema: api.Schema, Node: b.state.Self.Node, Checks: []api.FenceCheck{
+		{Node: "lb1", Device: "fence_ipmilan", Level: 1, Power: "on", Seconds: api.SecondsOf(400 * time.Millisecond)},
+		{Node: "lb1", Device: "fence_apc", Level: 2, Error: "fence_apc monitor: no answer within the timeout of 20s", Seconds: api.SecondsOf(20 * time.Second)}}}, nil
+}
+
+// Fence switches a node off at once.
+func (b *Backend) Fence(_ context.Context, req api.FenceRequest, by api.Caller) (api.FenceOutcome, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls = append(b.calls, fmt.Sprintf("fence %s confirm=%v reason=%q by=%s", req.Node, req.Confirm, req.Reason, by.User))
+	f := api.Fence{Node: req.Node, Stage: "confirmed", By: b.state.Self.Node, Since: api.At(Now), At: api.At(Now), Method: "fence_ipmilan",
+		Reason: req.Reason, Person: by.User}
+	if req.Confirm {
+		f.Method = "a person's word"
+	}
+	b.state.View.Fences = append(b.state.View.Fences, f)
+	return api.FenceOutcome{Schema: api.Schema, Fence: f}, nil
 }
 
 // SetMaintenance sets the mark and moves the node's groups away.

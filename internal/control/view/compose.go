@@ -98,6 +98,9 @@ func Compose(in api.Gathered) api.ClusterStatus {
 	if m := in.Self.Cluster; m != nil {
 		s.Cluster, s.Leader, s.Term = m.Name, m.Leader, m.Term
 	}
+	if in.View != nil {
+		s.Fences = in.View.Fences
+	}
 	if v := in.View; v != nil && v.Consistent {
 		s.Leader, s.Term, s.LeaderSince = v.Leader, v.Term, v.LeaderSince
 	}

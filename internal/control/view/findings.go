@@ -16,6 +16,7 @@ func (c *composer) findings(s api.ClusterStatus) []api.Finding {
 	list = append(list, c.quorumFindings(s)...)
 	list = append(list, c.groupFindings(s)...)
 	list = append(list, c.nodeFindings(s)...)
+	list = append(list, c.fenceFindings()...)
 	list = append(list, c.drift()...)
 	list = append(list, c.strangers()...)
 	var own []api.Finding
@@ -36,6 +37,28 @@ func (c *composer) findings(s api.ClusterStatus) []api.Finding {
 	slices.SortStableFunc(list, func(a, b api.Finding) int {
 		return cmp.Compare(severityOrder(a.Severity), severityOrder(b.Severity))
 	})
+	return list
+}
+
+// fenceFindings tells of fences that are under way, that have failed, and of nodes that are off because of one.
+func (c *composer) fenceFindings() (list []api.Finding) {
+	if c.in.View == nil {
+		return nil
+	}
+	for _, f := range c.in.View.Fences {
+		switch f.Stage {
+		case "requested":
+			list = append(list, api.Finding{Code: "fence-pending", Severity: api.Warn, Node: f.Node,
+				Text: fmt.Sprintf("%s is being fenced by %s: %s", f.Node, f.By, f.Reason)})
+		case "failed":
+			list = append(list, api.Finding{Code: "fence-failed", Severity: api.Error, Node: f.Node,
+				Text: fmt.Sprintf("%s could not be fenced by %s: %s", f.Node, f.By, f.Reason),
+				Next: "hactl fence test " + f.Node + "; if you know that it is off: hactl fence confirm " + f.Node})
+		case "confirmed":
+			list = append(list, api.Finding{Code: "fenced", Severity: api.Info, Node: f.Node,
+				Text: fmt.Sprintf("%s has been fenced (%s) and is not back", f.Node, f.Method)})
+		}
+	}
 	return list
 }
 

@@ -101,7 +101,7 @@ func TestEveryFlagOfTheDaemonsIsOnTheirPages(t *testing.T) {
 
 func TestEveryWordOfTheClusterBlockIsOnItsPage(t *testing.T) {
 	text := read(t, "had-cluster.conf.5")
-	for _, block := range []string{"cluster", "cluster/peer", "cluster/gateway"} {
+	for _, block := range []string{"cluster", "cluster/peer", "cluster/fence", "cluster/gateway"} {
 		rows := words.Rows(block)
 		if len(rows) == 0 {
 			t.Errorf("there is no block %s", block)
