@@ -154,10 +154,12 @@ func NewNode(now clock.Time, cfg Config, log Log) *Node {
 	return n
 }
 
-func (n *Node) holdSpan() time.Duration    { return holdSpan(n.cfg.Duration) }
-func (n *Node) promise() time.Duration     { return promiseSpan(n.cfg.Duration, n.cfg.Slack) }
-func (n *Node) renewEvery() time.Duration  { return n.cfg.Duration / 4 }
-func (n *Node) pingEvery() time.Duration   { return max(n.cfg.Duration, oftenestPing) }
+func (n *Node) holdSpan() time.Duration   { return holdSpan(n.cfg.Duration) }
+func (n *Node) promise() time.Duration    { return promiseSpan(n.cfg.Duration, n.cfg.Slack) }
+func (n *Node) renewEvery() time.Duration { return n.cfg.Duration / 4 }
+
+// PingEvery is how often every voter is asked for a word, if nothing else is said.
+func (n *Node) PingEvery() time.Duration   { return max(n.cfg.Duration, oftenestPing) }
 func (n *Node) resendEvery() time.Duration { return max(n.cfg.Duration/32, shortestInterval) }
 
 // take ends an entry point: what the node has to say to itself is delivered, then the actions are handed out.
@@ -432,9 +434,9 @@ func (n *Node) ping(now clock.Time) {
 		if now < p.pingAt {
 			continue
 		}
-		p.pingAt = now.Add(n.pingEvery())
+		p.pingAt = now.Add(n.PingEvery())
 		if p.life == 0 {
-			p.pingAt = now.Add(min(n.renewEvery(), n.pingEvery()))
+			p.pingAt = now.Add(min(n.renewEvery(), n.PingEvery()))
 		}
 		n.send(m, Message{Ping: &Ping{Sent: now}})
 	}

@@ -58,8 +58,8 @@ func (m *Machine) answerSpan() time.Duration {
 	return max(m.cfg.Lease.Duration/4, 250*time.Millisecond)
 }
 
-// contact is how old the last word of a member may be that counts as present: it is asked for one every second.
-const contact = 2500 * time.Millisecond
+// contact is how old the last word of a member may be that counts as present: the lease protocol asks for one that often.
+func (m *Machine) contact() time.Duration { return m.node.PingEvery() * 5 / 2 }
 
 // longestFenceRest bounds the pause after failures.
 const longestFenceRest = time.Minute
@@ -115,7 +115,7 @@ func (m *Machine) ask(now clock.Time, node string, f *fence) {
 	record, _ := m.log.Fence(node)
 	request := fsm.Fence{Node: node, Stage: fsm.FenceRequested, By: m.cfg.Node, Life: uint64(m.cfg.Lease.Life), Reason: f.doubt}
 	if record.Open() {
-		if m.mine(record) || record.By != m.cfg.Node && m.answers(now, record.By, contact) {
+		if m.mine(record) || record.By != m.cfg.Node && m.answers(now, record.By, m.contact()) {
 			return // it is under way
 		}
 		request.Request = record.Index // of somebody who is lost as well
@@ -144,9 +144,9 @@ func (m *Machine) follow(now clock.Time) {
 			m.followOne(now, m.fences[node], record)
 		}
 	}
-	if record, _ := m.log.Fence(m.cfg.Node); record.Open() && !m.answers(now, record.By, 2*contact) && m.node.Present(now, contact) {
+	if record, _ := m.log.Fence(m.cfg.Node); record.Open() && !m.answers(now, record.By, 2*m.contact()) && m.node.Present(now, m.contact()) {
 		if now >= m.withdrawAt {
-			m.withdrawAt = now.Add(contact)
+			m.withdrawAt = now.Add(m.contact())
 			m.end(record, fsm.FenceWithdrawn, fsm.Fence{Reason: "it answers, and who wanted to fence it does not"})
 		}
 	}
@@ -172,7 +172,7 @@ func (m *Machine) followOne(now clock.Time, f *fence, record fsm.FenceRecord) {
 	case record.Person == "" && m.node.Heard(record.Node) > f.since:
 		f.runAt = now.Add(m.cfg.Lease.Duration)
 		m.end(record, fsm.FenceWithdrawn, fsm.Fence{Reason: "it answers"})
-	case !m.node.Present(now, contact): // with a majority, or not at all
+	case !m.node.Present(now, m.contact()): // with a majority, or not at all
 		f.runAt = now.Add(m.cfg.Lease.Duration)
 	default:
 		f.runAt, f.proved = 0, m.log.Held(record.Node)
@@ -198,7 +198,7 @@ func (m *Machine) ended(now clock.Time, f *fence, record fsm.FenceRecord) {
 			f.offSince, f.failures = now, 0
 		}
 		back := m.node.Heard(record.Node)
-		if record.By == m.cfg.Node && record.Life != 0 && !f.returning && back > f.offSince.Add(contact) && now >= f.onAfter {
+		if record.By == m.cfg.Node && record.Life != 0 && !f.returning && back > f.offSince.Add(m.contact()) && now >= f.onAfter {
 			f.returning = true
 			m.do(SwitchOn{Node: record.Node, Request: record.Index})
 		}
