@@ -70,7 +70,7 @@ IN_VM          = ^(TestVM|TestSetWallClock)$$
 REPORT         = $(CURDIR)/build/report
 integ: build
 	@mkdir -p build && rm -f $(REPORT)
-	@HAD_BIN=$(CURDIR)/bin HAD_REPORT=$(REPORT) go test -tags integ -count=1 -p 1 -timeout 30m -skip '$(IN_VM)' $(INTEG_PACKAGES); \
+	@HAD_BIN=$(CURDIR)/bin HAD_REPORT=$(REPORT) go test -tags integ -count=1 -p 2 -timeout 30m -skip '$(IN_VM)' $(INTEG_PACKAGES); \
 	code=$$?; cat $(REPORT); exit $$code
 
 # What may not be done to this machine, as steps of the wall clock, and what takes another kernel, as IPVS: in a virtual machine. A
@@ -78,7 +78,7 @@ integ: build
 VM_PACKAGES = $(sort $(dir $(shell find . -name '*_vm_test.go')))
 vm: build
 	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -timeout 30m -v -run '$(IN_VM)' ./internal/integ
-	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -p 1 -timeout 30m -v $(VM_PACKAGES)
+	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -p 2 -timeout 30m -v $(VM_PACKAGES)
 
 # How long elections of the log's leader take with and without what shortens them, what the guard costs, and how soon a large table of
 # virtual servers is complete, beside stock keepalived (in a virtual machine).

@@ -420,11 +420,11 @@ func (d *duel) run() {
 }
 
 func TestDuels(t *testing.T) {
-	t.Run("one group", func(t *testing.T) { duels(t, "G") })
-	t.Run("an address in either of two groups", func(t *testing.T) { duels(t, "G", "H") })
+	t.Run("one group", func(t *testing.T) { duels(t, *flagDuels, "G") })
+	t.Run("an address in either of two groups", func(t *testing.T) { duels(t, *flagDuels/3, "G", "H") })
 }
 
-func duels(t *testing.T, groups ...string) {
+func duels(t *testing.T, walks uint64, groups ...string) {
 	if *flagDuelSeed != 0 {
 		d := newDuel(*flagDuelSeed, lease.Broken{}, groups...)
 		d.traced = true
@@ -436,7 +436,7 @@ func duels(t *testing.T, groups ...string) {
 	}
 	var passed time.Duration
 	grants := 0
-	for seed := uint64(1); seed <= *flagDuels; seed++ {
+	for seed := uint64(1); seed <= walks; seed++ {
 		d := newDuel(seed, lease.Broken{}, groups...)
 		d.run()
 		passed += time.Duration(d.now)
@@ -448,7 +448,7 @@ func duels(t *testing.T, groups ...string) {
 			t.Fatalf("walk %d: %s\n%s", seed, d.err, again.story())
 		}
 	}
-	t.Logf("%d walks of %d lease times, %d leases", *flagDuels, int(passed/duelLease), grants)
+	t.Logf("%d walks of %d lease times, %d leases", walks, int(passed/duelLease), grants)
 }
 
 // story is the end of a walk.
