@@ -15,8 +15,9 @@ type ownership struct {
 
 	// The lease. epoch is zero if there is none, granted or held.
 	epoch    Epoch
-	grantAt  clock.Time // when the claim was made that epoch answers
-	deadline clock.Time // zero until a majority has acknowledged the first round
+	grantAt  clock.Time    // when the claim was made that epoch answers
+	deadline clock.Time    // zero until a majority has acknowledged the first round
+	pause    time.Duration // after a first round that was refused
 	resign   *resignation
 	lost     Epoch // a lease that is gone while the caller has not yet said that it is invisible under it
 	given    Epoch // the newest that this life has released: neither it nor an older one is ever held again (H7)
@@ -309,7 +310,7 @@ func (n *Node) onClaimReply(now clock.Time, from Member, r ClaimReply) {
 		n.releaseEpoch(now, r.Group, r.Epoch, n.cfg.Life, "granted too late to be used")
 		return
 	}
-	o.epoch, o.grantAt, o.deadline, o.claimID = r.Epoch, o.claimAt, 0, 0
+	o.epoch, o.grantAt, o.deadline, o.claimID, o.pause = r.Epoch, o.claimAt, 0, 0, shortestInterval
 	n.startRound(now)
 }
 
@@ -424,6 +425,11 @@ func (n *Node) onRenewReply(now clock.Time, from Member, life Life, reply RenewR
 					sentAt = now
 				}
 				n.counted(now, o, sentAt)
+			}
+		case RefusedPromised:
+			if o.starting() { // the word of the last holder that it is gone may be right behind
+				n.nextRound = clock.Earliest(n.nextRound, n.roundAt.Add(o.pause))
+				o.pause *= 2
 			}
 		case RefusedSuperseded:
 			if o.holds() {

@@ -760,3 +760,17 @@ func TestA1AClaimIsMadeAnewForOtherAddresses(t *testing.T) {
 		m.Clear.Group, m.Clear.Addresses = "H", []netip.Addr{shared}
 	}), RefusedAddress)
 }
+
+func TestAFirstRenewalThatOvertakesTheWordOfTheLastHolderIsRepeatedSoon(t *testing.T) {
+	w := newWorld(t)
+	w.lost = func(_, to Member, _ Message) bool { return to == "w/1" }
+	w.claim("a/1", MasterDown)
+	w.run("a/1", w.nodes["a/1"].Release(w.now, "G", 1, "test")) // epoch 1 has been
+	want(t, "the last holder's renewal", w.renew("b/1", "w/1", 1), "")
+	w.lost = func(from, _ Member, m Message) bool { return from == "b/1" && m.RenewReply != nil } // so that w is needed
+	w.claim("a/1", MasterDown)
+	w.mustHold("a/1", false)
+	w.run("w/1", w.nodes["w/1"].Step(w.now, Received{From: "b/1", Message: Message{FromLife: 77, Waive: &Waive{Group: "G", Epoch: 1, Life: 77}}}))
+	w.pass(2 * shortestInterval)
+	w.mustHold("a/1", true)
+}
