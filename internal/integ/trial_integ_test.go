@@ -252,7 +252,14 @@ func (s *scene) setting() string {
 	if len(s.VIPs) > 1 {
 		texts = append(texts, fmt.Sprintf("%d addresses", len(s.VIPs)))
 	}
-	if texts = slices.Concat(texts, s.Cluster, s.Instance); len(texts) == 0 {
+	for _, statement := range slices.Concat(s.Cluster, s.Instance) {
+		if strings.Contains(statement, "\n") {
+			statement, _, _ = strings.Cut(statement, "{")
+			statement += "{...}"
+		}
+		texts = append(texts, statement)
+	}
+	if len(texts) == 0 {
 		return ""
 	}
 	return " (" + strings.Join(texts, ", ") + ")"

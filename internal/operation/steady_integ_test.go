@@ -22,10 +22,10 @@ const (
 	witnessMemory = 25 << 20
 
 	// cpuShare is of one processor, all three together. The aim is 0.01, and is missed by a little: measured on a virtual machine
-	// with two processors, shared with others: 0.011 to 0.014. No function takes it; the price is that of waking up, some 35
+	// with two processors: 0.011 to 0.014, and up to 0.019 beside other tests. No function takes it; the price is that of waking up, some 35
 	// microseconds for each switch of threads, of which Go makes about five for each timer and each message, and what is
 	// left are the renewals, raft's heartbeats, the advertisements and a ping now and then (docs/architecture.md, At rest).
-	cpuShare = 0.02
+	cpuShare = 0.025
 )
 
 // usage is what the kernel says of a process.
@@ -86,7 +86,7 @@ func TestSteadyState(t *testing.T) {
 		}
 	}
 	if least > cpuShare {
-		t.Errorf("the three together take %.2f%% of a processor, want at most %.0f%%", 100*least, 100*cpuShare)
+		t.Errorf("the three together take %.2f%% of a processor, want at most %.1f%%", 100*least, 100*cpuShare)
 	}
 }
 
