@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/hactl/had/internal/lab/site"
@@ -77,4 +79,30 @@ func TestVM(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Addresses on an interface of their own that shares the hardware address of the one below (use_ipvlan), which this machine's
+// kernel may not have.
+func TestVMIPVLAN(t *testing.T) {
+	if inVM(t, "ipvlan") {
+		return
+	}
+	s := newSite(t, func(p *site.Plan) { p.Period, p.Instance = 5*time.Millisecond, []string{"use_ipvlan"} })
+	owner, _ := awaitWhole(t, s)
+	links, err := owner.Host.Netlink().LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(links, func(l netlink.Link) bool { return l.Type() == "ipvlan" }) {
+		t.Errorf("%s has no ipvlan: %v", owner.Name, links)
+	}
+	play(t, s, trial{
+		name: "a planned move", expect: moves, bound: withinASecond, hold: time.Second,
+		make: func(s *scene) error {
+			_, err := s.Hactl(s.ctx, s.owner, "move", s.Group(), "--to", s.other.Name, "--yes")
+			return err
+		},
+	})
+	play(t, s, freezeOwner)
+	play(t, s, killOwner)
 }

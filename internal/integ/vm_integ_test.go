@@ -23,8 +23,9 @@ const vmLimit = 10 * time.Minute
 // modules are what the lab and the guard need of the kernel.
 var modules = []string{"veth", "bridge", "nf_tables", "nft_meta_bridge", "nft_numgen", "nft_fib_inet"}
 
-// inVM runs the calling test inside a virtual machine and reports its result, unless it is there already.
-func inVM(t *testing.T) (outside bool) {
+// inVM runs the calling test inside a virtual machine that has more modules than those, and reports its result, unless it is
+// there already.
+func inVM(t *testing.T, more ...string) (outside bool) {
 	t.Helper()
 	if vm.Inside() {
 		return false
@@ -37,7 +38,7 @@ func inVM(t *testing.T) (outside bool) {
 		t.Fatal(err)
 	}
 	p := programs()
-	m := vm.Machine{Modules: modules, Programs: map[string]string{
+	m := vm.Machine{Modules: append(more, modules...), Programs: map[string]string{
 		"had": p.Had, "hawitness": p.Hawitness, "hactl": p.Hactl, guardTests: guard}}
 	ctx, cancel := context.WithTimeout(t.Context(), vmLimit)
 	defer cancel()
