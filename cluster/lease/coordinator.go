@@ -493,25 +493,6 @@ func (n *Node) able(m Member, group string) bool {
 	return n.latest.Has(m) && n.standings[m].Groups[group].Eligible && !n.log.InMaintenance(m.Node())
 }
 
-// Owner returns the node that owns a group by the log; empty if nobody does.
-func (n *Node) Owner(group string) string {
-	if g, ok := n.log.Grant(group); ok && n.log.Released(group) < g.Epoch {
-		return g.Member.Node()
-	}
-	return ""
-}
-
-// Able returns the other members that are there and could own a group, as far as is known here, with their priorities.
-func (n *Node) Able(group string) map[string]uint8 {
-	able := map[string]uint8{}
-	for m, s := range n.standings {
-		if m != n.cfg.Self && !s.Absent && n.able(m, group) {
-			able[m.Node()] = s.Groups[group].Priority
-		}
-	}
-	return able
-}
-
 // Seer returns another member that is there, could own a group and sees its gateways; empty: there is none, as far as is
 // known here.
 func (n *Node) Seer(group string) Member {

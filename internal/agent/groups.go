@@ -2,7 +2,6 @@ package agent
 
 import (
 	"net/netip"
-	"time"
 
 	"github.com/hactl/had/fencing"
 	"github.com/hactl/had/internal/agent/director"
@@ -111,26 +110,6 @@ func covered(in *conf.Instance) []netip.Addr {
 		addresses = append(addresses, zoned(a))
 	}
 	return addresses
-}
-
-// placementOf is where the cluster block wants groups to be.
-func placementOf(c *conf.Cluster) director.Placement {
-	p := director.Placement{PlaceConfig: fencing.PlaceConfig{Rules: map[string]fencing.PlaceRules{}, Most: c.MaxGroups},
-		Failback: map[string]fencing.Failback{}}
-	for _, g := range c.Placement {
-		p.Rules[g.Group] = fencing.PlaceRules{Prefer: g.Prefer, ApartFrom: g.ApartFrom}
-		f := g.Failback
-		p.Failback[g.Group] = fencing.Failback{Never: f.Never, After: f.After, Window: f.Window, From: f.From, Until: f.Until}
-	}
-	return p
-}
-
-// tellMinute tells the machine which minute of the day it is.
-func (a *Agent) tellMinute(now time.Time) {
-	if minute := now.Hour()*60 + now.Minute(); minute != a.minute {
-		a.minute = minute
-		a.step(director.Minute{OfDay: minute})
-	}
 }
 
 // zoned is an address with its link, where it means something on that link only.

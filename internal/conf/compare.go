@@ -113,8 +113,7 @@ func fixed(before, after *Config) []string {
 	}{
 		{"name", b.Name, c.Name}, {"node", b.Node, c.Node}, {"key_file", b.KeyFile, c.KeyFile}, {"data_dir", b.DataDir, c.DataDir},
 		{"port", b.Port, c.Port}, {"peer", b.Peers, c.Peers}, {"gateway", b.Gateways, c.Gateways},
-		{"gateway_require", b.GatewaysNeeded, c.GatewaysNeeded}, {"group", b.Placement, c.Placement},
-		{"max_groups", b.MaxGroups, c.MaxGroups}, {"quorum_loss", b.QuorumLoss, c.QuorumLoss},
+		{"gateway_require", b.GatewaysNeeded, c.GatewaysNeeded}, {"quorum_loss", b.QuorumLoss, c.QuorumLoss},
 		{"arbitration", b.Arbitration, c.Arbitration}, {"guard", b.Guard, c.Guard},
 		{"fencing", b.Fencing, c.Fencing}, {"watchdog", b.Watchdog, c.Watchdog},
 		{"control_socket", b.ControlSocket, c.ControlSocket},

@@ -56,8 +56,6 @@ type (
 		Serial uint64
 		Others []Other
 	}
-	// Minute is the minute of the day, local time.
-	Minute struct{ OfDay int }
 	// LinkUp says that an instance's interface came back, so that neighbours may have to be told again.
 	LinkUp struct{ Instance string }
 	// Competitor says that somebody else claims one of an instance's addresses on the wire.

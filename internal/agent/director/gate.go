@@ -91,9 +91,6 @@ func (m *Machine) enter(now clock.Time, g *group) {
 	if now >= g.until {
 		return // what has run out by now is lost at the next tick
 	}
-	if g.wish != "" && g.look.kind == lease.Preempt {
-		g.pull.Took(now)
-	}
 	g.phase, g.invitedKind, g.invitedUntil, g.refusal, g.reloaded = held, "", 0, Refusal{}, false
 	for _, i := range g.instances {
 		m.vrrp(now, i, vrrp.Granted{})
@@ -295,7 +292,6 @@ func (g *group) wants() lease.ClaimKind {
 // settle brings what the cluster is asked for in line with what the groups want after a step.
 func (m *Machine) settle(now clock.Time) {
 	if m.gated() {
-		m.place(now)
 		for _, g := range m.groups {
 			if len(g.instances) > 0 { // else a reload is about to replace all of them
 				m.claim(now, g)
@@ -321,11 +317,6 @@ func (m *Machine) claim(now clock.Time, g *group) {
 	kind, reason := g.wants(), "no advertisement for the down interval"
 	if kind == lease.Preempt {
 		reason = "preempts a lower priority"
-	}
-	if kind != lease.MasterDown && m.cfg.Place.Placed(g.name) { // priorities do not decide
-		if kind, reason = "", g.wish; reason != "" {
-			kind = lease.Preempt
-		}
 	}
 	if g.invitedKind != "" {
 		kind, reason = g.invitedKind, g.invitedWhy

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/hactl/had/cluster/lease"
-	"github.com/hactl/had/fencing"
 	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/vrrp"
 )
@@ -19,7 +18,6 @@ type Config struct {
 	Groups  []Group
 	Lease   *lease.Config // nil: there is no cluster, VRRP alone decides
 	Fencing Fencing
-	Place   Placement
 	Broken  Broken
 }
 
@@ -67,11 +65,9 @@ type Machine struct {
 	stopBy     clock.Time
 	retiring   bool // something is left of what has been retired
 	told       map[string]lease.Standing
-	sight      Sight      // of the gateways
-	hardware   Hardware   // of this director
-	looks      uint64     // second looks so far
-	minute     int        // of the day
-	placeAt    clock.Time // when it is decided anew where groups are to be
+	sight      Sight    // of the gateways
+	hardware   Hardware // of this director
+	looks      uint64   // second looks so far
 	guardTold  told
 	out        []Action
 }
@@ -108,9 +104,6 @@ type group struct {
 	unfitUntil clock.Time
 	failures   int // in a row
 	look       look
-
-	pull fencing.Pull
-	wish string // why this director takes the group from another one; empty: it does not
 
 	retired  bool // to be forgotten once it is away
 	reloaded bool // its configuration has changed, and the guard does not cover that yet
@@ -220,8 +213,6 @@ func (m *Machine) take(now clock.Time, ev Event) {
 		}
 	case Sight:
 		m.sight = e
-	case Minute:
-		m.minute = e.OfDay
 	case Hardware:
 		m.hardware = e
 	case Looked:
@@ -266,7 +257,7 @@ func (m *Machine) Deadline() clock.Time {
 	if m.stopped {
 		return 0
 	}
-	at := clock.Earliest(m.stopBy, m.placeAt)
+	at := m.stopBy
 	if m.node != nil {
 		at = clock.Earliest(at, m.node.Deadline(), m.fenceDeadline())
 	}
