@@ -60,7 +60,7 @@ else
 endif
 
 sim-short:
-	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 30m -v -sim.hours=$(SIM_HOURS) -sim.duels=3000 -sim.slow
+	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 30m -v -sim.hours=$(SIM_HOURS) -sim.duels=2000 -sim.slow
 	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 30m -v -sim.hours=5 -sim.adversarial
 
 # Real daemons in network namespaces, with an outside observer. Needs root; what needs stock keepalived needs `make tools`.

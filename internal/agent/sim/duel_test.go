@@ -425,6 +425,7 @@ func TestDuels(t *testing.T) {
 }
 
 func duels(t *testing.T, walks uint64, groups ...string) {
+	t.Parallel()
 	if *flagDuelSeed != 0 {
 		d := newDuel(*flagDuelSeed, lease.Broken{}, groups...)
 		d.traced = true

@@ -55,7 +55,7 @@ func TestNeverTwoOwners(t *testing.T) {
 
 // TestNeverTwoOwnersWithFencing: owners are lost while their leases run, and are switched off.
 func TestNeverTwoOwnersWithFencing(t *testing.T) {
-	series := Series{First: *flagFirst, Hours: *flagHours / 4, Config: func(seed uint64) Config {
+	series := Series{First: *flagFirst, Hours: *flagHours / 8, Config: func(seed uint64) Config {
 		return Config{Seed: seed, Span: span, Profile: Fences}
 	}}
 	total, failed := series.Run(runtime.GOMAXPROCS(0))
