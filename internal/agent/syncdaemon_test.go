@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,12 +17,22 @@ import (
 
 // syncThreads are the kernel's synchronization daemons.
 type syncThreads struct {
+	mu      sync.Mutex
 	run     []ipvs.Daemon
 	refuses bool
 	calls   int
 }
 
+// refuse says whether the kernel refuses from now on.
+func (k *syncThreads) refuse(yes bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refuses = yes
+}
+
 func (k *syncThreads) StartDaemon(d ipvs.Daemon) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.calls++
 	if k.refuses {
 		return errors.New("no")
@@ -35,16 +46,24 @@ func (k *syncThreads) StartDaemon(d ipvs.Daemon) error {
 }
 
 func (k *syncThreads) StopDaemon(r ipvs.Role) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.calls++
 	k.run = slices.DeleteFunc(k.run, func(o ipvs.Daemon) bool { return o.Role == r })
 	return nil
 }
 
-func (k *syncThreads) Daemons() ([]ipvs.Daemon, error) { return slices.Clone(k.run), nil }
-func (k *syncThreads) Close()                          {}
+func (k *syncThreads) Daemons() ([]ipvs.Daemon, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.run), nil
+}
+
+func (k *syncThreads) Close() {}
 
 func (k *syncThreads) roles() (roles []ipvs.Role) {
-	for _, d := range k.run {
+	running, _ := k.Daemons()
+	for _, d := range running {
 		roles = append(roles, d.Role)
 	}
 	return roles
@@ -81,10 +100,10 @@ func TestConnectionSyncFollowsTheInstance(t *testing.T) {
 		if k.calls != calls {
 			t.Error("the kernel was told what it does")
 		}
-		k.refuses = true
+		k.refuse(true)
 		s.set(syncDaemons(c, 51, false))
 		is("the kernel refuses")
-		k.refuses = false
+		k.refuse(false)
 		time.Sleep(2 * syncAgain)
 		is("tried again", ipvs.Backup)
 		stop()

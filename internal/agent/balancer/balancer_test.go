@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -348,11 +349,13 @@ func TestNoticesAChangeWhileAVerdictComes(t *testing.T) {
 func TestARefusedEntryKeepsNobodyFromBeingServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		two := plain + strings.ReplaceAll(strings.ReplaceAll(plain, "192.0.2.1", "192.0.2.2"), "rr", "mh")
-		refusing, asked := true, 0
+		var refusing atomic.Bool
+		var asked atomic.Int64
+		refusing.Store(true)
 		d := start(t, two, func(d *director, _ *Options) {
 			d.kernel.refuse = func(c lvs.Change) error {
-				if refusing && (c.Service.Scheduler == "mh" || c.Server == second && c.Key == web) {
-					asked++
+				if refusing.Load() && (c.Service.Scheduler == "mh" || c.Server == second && c.Key == web) {
+					asked.Add(1)
 					return errors.New("not today")
 				}
 				return nil
@@ -374,11 +377,11 @@ func TestARefusedEntryKeepsNobodyFromBeingServed(t *testing.T) {
 			t.Errorf("refused:\n%s\nwant\n%s", strings.Join(where, "\n"), strings.Join(want, "\n"))
 		}
 		later(5 * time.Minute)
-		if errors := strings.Count(d.log.String(), "level=ERROR"); errors != 2 || asked < 10 || asked > 40 {
-			t.Errorf("%d errors in the log, the kernel was asked %d times", errors, asked)
+		if errors := strings.Count(d.log.String(), "level=ERROR"); errors != 2 || asked.Load() < 10 || asked.Load() > 40 {
+			t.Errorf("%d errors in the log, the kernel was asked %d times", errors, asked.Load())
 		}
 		d.expect()
-		refusing = false
+		refusing.Store(false)
 		later(2 * time.Minute)
 		d.expect("add server 10.0.0.2:80 of TCP 192.0.2.1:80", "add service TCP 192.0.2.2:80",
 			"add server 10.0.0.1:80 of TCP 192.0.2.2:80", "add server 10.0.0.2:80 of TCP 192.0.2.2:80")
@@ -390,11 +393,12 @@ func TestARefusedEntryKeepsNobodyFromBeingServed(t *testing.T) {
 
 func TestWaitsForAKernelWithIPVS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		missing := errors.New("no module")
+		var missing atomic.Bool
+		missing.Store(true)
 		d := start(t, "global_defs {\n lvs_timeouts tcp 10\n}\n"+plain, func(d *director, opt *Options) {
 			opt.Open = func() (Kernel, error) {
-				if missing != nil {
-					return nil, missing
+				if missing.Load() {
+					return nil, errors.New("no module")
 				}
 				return d.kernel, nil
 			}
@@ -404,7 +408,7 @@ func TestWaitsForAKernelWithIPVS(t *testing.T) {
 		if s, _ := d.b.Status(t.Context()); s.Missing != "no module" || strings.Count(d.log.String(), "level=ERROR") != 1 {
 			t.Errorf("status %q, log:\n%s", s.Missing, d.log)
 		}
-		missing = nil
+		missing.Store(false)
 		later(time.Minute + time.Second)
 		d.expect("add service TCP 192.0.2.1:80", "add server 10.0.0.2:80 of TCP 192.0.2.1:80")
 		if d.kernel.timeouts.TCP != 10*time.Second {
