@@ -98,7 +98,7 @@ func decodeDaemon(attributes []byte) (d Daemon) {
 		case daemonState:
 			d.Role = Role(rtnl.Uint32(value))
 		case daemonInterface:
-			d.Interface = nl.BytesToString(value)
+			d.Interface = unix.ByteSliceToString(value)
 		case daemonID:
 			d.ID = uint8(rtnl.Uint32(value))
 		case daemonMaxLen:

@@ -172,7 +172,7 @@ func decodeService(service []byte) (s lvs.Service) {
 		case serviceFamily:
 			f = familyFrom(value)
 		case serviceScheduler:
-			s.Scheduler = nl.BytesToString(value)
+			s.Scheduler = unix.ByteSliceToString(value)
 		case serviceFlags:
 			flags = rtnl.Uint32(value) // a mask follows
 		case serviceTimeout:
@@ -180,7 +180,7 @@ func decodeService(service []byte) (s lvs.Service) {
 		case serviceNetmask:
 			mask = value
 		case serviceEngine:
-			s.Persistence.Engine = nl.BytesToString(value)
+			s.Persistence.Engine = unix.ByteSliceToString(value)
 		}
 	}
 	if flags&flagPersistent != 0 {
