@@ -2,8 +2,6 @@ package fsm
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 )
 
@@ -69,9 +67,9 @@ func (r FenceRecord) Open() bool { return r.Stage == FenceRequested }
 // Held returns the leases that the members of a node hold as far as the log knows: what a fence of the node that is begun
 // after this would prove to be void.
 func (s *State) Held(node string) (all []Proof) {
-	for _, name := range slices.Sorted(maps.Keys(s.groups)) {
-		if g := s.groups[name]; g.Held() && g.Grant.Member.Node() == node {
-			all = append(all, Proof{Group: name, Member: g.Grant.Member, Life: g.Grant.Life, Epoch: g.Grant.Epoch})
+	for _, g := range inOrder(s.groups) {
+		if g.Held() && g.Grant.Member.Node() == node {
+			all = append(all, Proof{Group: g.Name, Member: g.Grant.Member, Life: g.Grant.Life, Epoch: g.Grant.Epoch})
 		}
 	}
 	return all
@@ -84,13 +82,7 @@ func (s *State) Fence(node string) (FenceRecord, bool) {
 }
 
 // Fences returns the newest of every node that was ever fenced, by node.
-func (s *State) Fences() []FenceRecord {
-	all := make([]FenceRecord, 0, len(s.fences))
-	for _, node := range slices.Sorted(maps.Keys(s.fences)) {
-		all = append(all, s.fences[node])
-	}
-	return all
-}
+func (s *State) Fences() []FenceRecord { return inOrder(s.fences) }
 
 func (s *State) fence(c Command) Result {
 	f := *c.Fence

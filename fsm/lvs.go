@@ -194,11 +194,7 @@ func (s *State) Balanced() uint64 { return s.balancer.changed }
 
 // Services returns all virtual services.
 func (s *State) Services() Table {
-	t := Table{Changed: s.balancer.changed, Services: make([]*Service, 0, len(s.balancer.services))}
-	for _, key := range slices.Sorted(maps.Keys(s.balancer.services)) {
-		t.Services = append(t.Services, s.balancer.services[key])
-	}
-	return t
+	return Table{Changed: s.balancer.changed, Services: inOrder(s.balancer.services)}
 }
 
 // Service returns a virtual service.

@@ -371,8 +371,8 @@ func (s *State) PendingTransfer(group string) (Transfer, bool) {
 // Groups returns copies of all groups that were ever granted, by name.
 func (s *State) Groups() []Group {
 	groups := make([]Group, 0, len(s.groups))
-	for _, name := range slices.Sorted(maps.Keys(s.groups)) {
-		g := *s.groups[name]
+	for _, known := range inOrder(s.groups) {
+		g := *known
 		if g.Transfer != nil {
 			t := *g.Transfer
 			g.Transfer = &t
@@ -395,12 +395,15 @@ func (s *State) Maintenance(node string) (Mark, bool) {
 }
 
 // Maintenances returns all marks, by node.
-func (s *State) Maintenances() []Mark {
-	marks := make([]Mark, 0, len(s.maintenance))
-	for _, node := range slices.Sorted(maps.Keys(s.maintenance)) {
-		marks = append(marks, s.maintenance[node])
+func (s *State) Maintenances() []Mark { return inOrder(s.maintenance) }
+
+// inOrder returns the values of m in the order of their keys.
+func inOrder[V any](m map[string]V) []V {
+	values := make([]V, 0, len(m))
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		values = append(values, m[key])
 	}
-	return marks
+	return values
 }
 
 // Journal returns the kept events of log entries after since, the oldest first.
