@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -117,6 +118,7 @@ func (m Machine) Boot(ctx context.Context, out io.Writer, args ...string) (code 
 	cmd := exec.CommandContext(ctx, emulator, "-accel", "tcg", "-icount", "shift=0,sleep=off", "-cpu", "max", "-m", "2048",
 		"-nographic", "-nodefaults", "-serial", "stdio", "-no-reboot", "-kernel", image, "-initrd", initrd.Name(),
 		"-append", "console=ttyS0 quiet panic=-1 rdinit=/init -- "+strings.Join(args, " "))
+	out = &shared{w: out}
 	cmd.Stderr = out
 	console, err := cmd.StdoutPipe()
 	if err != nil {
@@ -137,6 +139,18 @@ func (m Machine) Boot(ctx context.Context, out io.Writer, args ...string) (code 
 		fmt.Fprintln(out, line)
 	}
 	return code, cmd.Wait()
+}
+
+// shared is a writer for two goroutines: one copies what the emulator says, the other what the machine says.
+type shared struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (s *shared) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(b)
 }
 
 // Init returns at once, unless this process is a virtual machine's init: then it makes the machine usable, runs this program
