@@ -566,10 +566,14 @@ func (a *Agent) wakeAt() clock.Time {
 
 // housekeepAt is when to do what is due now and then.
 func (a *Agent) housekeepAt() clock.Time {
+	every := housekeeping
 	if a.guardFault != "" || len(a.leftovers) > 0 {
-		return a.housekept.Add(retryFailed)
+		every = min(every, retryFailed)
 	}
-	return a.housekept.Add(housekeeping)
+	if a.dog != nil {
+		every = min(every, conf.WatchdogFeed)
+	}
+	return a.housekept.Add(every)
 }
 
 // withdraw makes sure that nothing stays behind: the guard is shut and gone only after the addresses are.

@@ -48,7 +48,7 @@ func TestVMWatchdog(t *testing.T) {
 
 // starve freezes an owner that has the watchdog.
 func starve(t *testing.T) {
-	const timeout = 3 * time.Second
+	const timeout = time.Second // the shortest that there is
 	s := setUp(t, func(p *site.Plan) { p.Period = 5 * time.Millisecond })
 	dog := s.Directors()[0]
 	file := strings.Replace(s.Configuration(dog), "cluster {\n", fmt.Sprintf("cluster {\n    watchdog /dev/watchdog %d\n", timeout/time.Second), 1)
@@ -63,13 +63,13 @@ func starve(t *testing.T) {
 			t.Fatalf("%s owns the group, and not %s", owner.Name, dog.Name)
 		}
 	}
-	time.Sleep(3 * timeout)
+	time.Sleep(10 * timeout)
 	fmt.Println(dogFed)
 	os.Stdout.Sync()
 	if err := s.Freeze(dog); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Println(dogStarves)
-	time.Sleep(4 * timeout)
+	time.Sleep(12 * timeout)
 	fmt.Println(dogMissed)
 }
