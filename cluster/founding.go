@@ -539,7 +539,11 @@ func (c *Cluster) onFitness(context.Context, string, struct{}) (fitness, error) 
 	return fitness{Fit: host.health().Fit(), LastIndex: host.raft.LastIndex()}, nil
 }
 
-// successor is the director that may be given the leadership of a log that ends at lastIndex.
+// errLags is that of a director that will have all of the log in a moment.
+var errLags = errors.New("it has not all of the log")
+
+// successor is the director that may be given the leadership of a log that ends at lastIndex. The error is errLags if
+// there is one that only has to catch up.
 func (c *Cluster) successor(ctx context.Context, lastIndex uint64) (MemberID, error) {
 	committed, _ := c.configurations.get()
 	err := errors.New("no other director is a voter")
@@ -558,7 +562,7 @@ func (c *Cluster) successor(ctx context.Context, lastIndex uint64) (MemberID, er
 		case !f.Fit:
 			err = fmt.Errorf("%s cannot write its log", p.Name)
 		case f.LastIndex < lastIndex:
-			err = fmt.Errorf("%s has not all of the log", p.Name)
+			err = fmt.Errorf("%s: %w", p.Name, errLags)
 		default:
 			return id, nil
 		}

@@ -237,6 +237,7 @@ type world struct {
 	nodes  map[string]*node
 	tweak  func(*Config)
 	log    *logSink
+	opened func(*Cluster) // is called with each member before it runs; may be nil
 }
 
 // node is one running member.
@@ -319,6 +320,9 @@ func (w *world) start(name string) *node {
 	c, err := Open(w.config(name))
 	if err != nil {
 		w.t.Fatalf("open %s: %v", name, err)
+	}
+	if w.opened != nil {
+		w.opened(c)
 	}
 	n := &node{Cluster: c, name: name, done: make(chan struct{})}
 	var ctx context.Context

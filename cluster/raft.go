@@ -524,7 +524,7 @@ func (h *raftHost) handOver(ctx context.Context) error {
 	if h.raft.State() != raft.Leader {
 		return ErrNotLeader
 	}
-	to, err := h.c.successor(ctx, h.raft.LastIndex())
+	to, err := h.ready(ctx)
 	if err != nil {
 		return err
 	}
@@ -538,6 +538,26 @@ func (h *raftHost) handOver(ctx context.Context) error {
 	h.c.log.Info("handing over the leadership of the log", "to", string(to), "term", term)
 	future := h.raft.LeadershipTransferToServer(raft.ServerID(to), raft.ServerAddress(to))
 	return h.wait(future, 2*h.timing.Heartbeat+h.timing.Transport)
+}
+
+// ready waits for a director that may lead, with a connection over which it can be told so: the one that raft kept from an
+// earlier request may have ended. It waits for what a moment brings, and not longer than an election takes to begin.
+func (h *raftHost) ready(ctx context.Context) (MemberID, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.timing.Heartbeat)
+	defer cancel()
+	for {
+		to, err := h.c.successor(ctx, h.raft.LastIndex())
+		if err == nil {
+			if err = h.trans.warm(to); err == nil {
+				return to, nil
+			}
+		} else if !errors.Is(err, errLags) {
+			return "", err
+		}
+		if !h.pause(h.timing.Heartbeat/20) || ctx.Err() != nil {
+			return "", err
+		}
+	}
 }
 
 // targetOf is where a member is connected to.

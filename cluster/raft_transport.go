@@ -162,12 +162,12 @@ func (t *raftTransport) persist(limit time.Duration, ask func() (again bool, err
 	}
 }
 
-// warm opens a connection to another voter, so that an election does not have to. What it asks for is a vote in no
+// warm opens a connection to another voter, so that an election or a handover does not have to. What it asks for is a vote in no
 // term, which nobody gives and which changes nothing.
-func (t *raftTransport) warm(voter MemberID) {
+func (t *raftTransport) warm(voter MemberID) error {
 	self := []byte(t.host.self)
 	q := &raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: self, Addr: self}}
-	_ = t.NetworkTransport.RequestPreVote(raft.ServerID(voter), raft.ServerAddress(voter), q, &raft.RequestPreVoteResponse{})
+	return t.NetworkTransport.RequestPreVote(raft.ServerID(voter), raft.ServerAddress(voter), q, &raft.RequestPreVoteResponse{})
 }
 
 // raftStream is the stream layer of raft's network transport: raft's addresses are member ids, and a connection reaches
