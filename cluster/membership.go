@@ -137,10 +137,23 @@ func (c *Cluster) changing() bool {
 	return committed.index != latest.index || leads && len(c.joins)+len(c.removals) > 0
 }
 
-// RemoveMember takes a node out of the cluster for good, by way of the leader, which waits until the voters may change.
-// If the node can be reached it is told, and stays out until it is started with an empty data directory.
+// RemoveMember takes a node out of the cluster for good, by way of the leader, which waits until the voters may change. ctx
+// bounds it. If the node can be reached it is told, and stays out until it is started with an empty data directory. It is
+// refused, as a *RemoteError, if those who remain would have no majority that answers, or no director. A leader that is to
+// be removed hands the leadership over first.
 func (c *Cluster) RemoveMember(ctx context.Context, node string) error {
-	return c.Call(ctx, "", methodRemove, removeRequest{Node: node}, nil)
+	for {
+		err := c.Call(ctx, "", methodRemove, removeRequest{Node: node}, nil)
+		var remote *RemoteError
+		if !errors.Is(err, ErrNoLeader) && !(errors.As(err, &remote) && remote.Text == ErrNotLeader.Error()) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("remove %s: %w (last error: %w)", node, ctx.Err(), err)
+		case <-time.After(callAgain):
+		}
+	}
 }
 
 type removeRequest struct{ Node string }
@@ -162,8 +175,15 @@ func (c *Cluster) onRemove(ctx context.Context, from string, q removeRequest) (s
 		return done, ErrNotLeader
 	case !ok:
 		return done, fmt.Errorf("%w: %s", ErrUnknownNode, q.Node)
-	case q.Node == c.cfg.Node:
-		return done, errors.New("this member leads: hand the leadership over first")
+	}
+	if err := c.mayRemove(id); err != nil {
+		return done, err
+	}
+	if q.Node == c.cfg.Node {
+		if err := c.host().handOver(ctx); err != nil {
+			return done, fmt.Errorf("%s leads the log, and cannot hand that over: %w", q.Node, err)
+		}
+		return done, ErrNotLeader
 	}
 	c.log.Info("removing a member", "member", string(id), "by", from)
 	c.mu.Lock()
@@ -197,6 +217,26 @@ func (c *Cluster) onRemove(ctx context.Context, from string, q removeRequest) (s
 	}
 }
 
+// mayRemove says why the cluster would not do without a member.
+func (c *Cluster) mayRemove(gone MemberID) error {
+	committed, _ := c.configurations.get()
+	rest := slices.DeleteFunc(committed.voters().Members, func(m MemberID) bool { return m == gone })
+	c.mu.Lock()
+	answering := c.answering(rest)
+	c.mu.Unlock()
+	if answering <= len(rest)/2 {
+		return fmt.Errorf("without %s only %d of %d votes would answer: no majority", gone.Node(), answering, len(rest))
+	}
+	director := func(m MemberID) bool {
+		p, known := c.peers[m.Node()]
+		return m == c.self && !c.cfg.Self.Witness || known && !p.Witness
+	}
+	if !slices.ContainsFunc(rest, director) {
+		return fmt.Errorf("without %s there would be no director", gone.Node())
+	}
+	return nil
+}
+
 type removedRequest struct {
 	Member MemberID
 	By     string
@@ -218,6 +258,9 @@ func (c *Cluster) onRemoved(_ context.Context, from string, q removedRequest) (s
 	return struct{}{}, nil
 }
 
+// callAgain is the pause after an answer of somebody who does not lead the log.
+const callAgain = 50 * time.Millisecond
+
 // Submit has a command committed by whoever leads, tries again after changes of the leader, and returns its result. The
 // command's ID, which it must have, makes it apply once. It returns ErrNoLeader, or the context's error with the outcome
 // unknown.
@@ -225,7 +268,6 @@ func (c *Cluster) Submit(ctx context.Context, cmd fsm.Command) (fsm.Result, erro
 	if cmd.ID == "" {
 		return fsm.Result{}, errors.New("submit command: it has no id")
 	}
-	const again = 50 * time.Millisecond
 	for {
 		var result fsm.Result
 		err := c.Call(ctx, "", methodSubmit, cmd, &result)
@@ -244,7 +286,7 @@ func (c *Cluster) Submit(ctx context.Context, cmd fsm.Command) (fsm.Result, erro
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(again):
+		case <-time.After(callAgain):
 		}
 	}
 }

@@ -161,25 +161,23 @@ func (c *Cluster) othersHaveCluster() bool {
 	return false
 }
 
+// answering counts the members of a list that answer, this one included. The caller holds mu.
+func (c *Cluster) answering(members []MemberID) (n int) {
+	for _, id := range members {
+		m := c.meetings[id.Node()]
+		if id == c.self || m != nil && m.up && MemberID(m.hello.Member) == id {
+			n++
+		}
+	}
+	return n
+}
+
 // countReachable counts the voters that answer. The caller holds mu.
 func (c *Cluster) countReachable(v Voters) (reachable int, quorum bool) {
-	answers := func(id MemberID) bool {
-		if id == c.self {
-			return true
-		}
-		m := c.meetings[id.Node()]
-		return m != nil && m.up && MemberID(m.hello.Member) == id
+	majority := func(set VoterSet) bool {
+		return len(set.Members) > 0 && c.answering(set.Members) > len(set.Members)/2
 	}
-	count := func(set VoterSet) (n int) {
-		for _, id := range set.Members {
-			if answers(id) {
-				n++
-			}
-		}
-		return n
-	}
-	majority := func(set VoterSet) bool { return len(set.Members) > 0 && count(set) > len(set.Members)/2 }
-	return count(v.Latest), majority(v.Latest) && (v.Committed.Index == 0 || majority(v.Committed))
+	return c.answering(v.Latest.Members), majority(v.Latest) && (v.Committed.Index == 0 || majority(v.Committed))
 }
 
 // noteMajority remembers when a majority answered.

@@ -64,6 +64,10 @@ func (s standalone) ChangeLVS(context.Context, api.LVSRequest, api.Caller) (api.
 		Next: "edit the file, then hactl config reload"}
 }
 
+func (s standalone) RemoveMember(context.Context, api.RemovalRequest, api.Caller) (api.RemovalOutcome, error) {
+	return api.RemovalOutcome{}, noCluster("nobody was removed")
+}
+
 func (s standalone) Fences(context.Context) (api.FenceList, error) {
 	return api.FenceList{}, noCluster("nobody is fenced")
 }

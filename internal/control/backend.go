@@ -41,6 +41,10 @@ type Backend interface {
 	// the outcome. A fence that has failed is an *api.Problem.
 	Fence(ctx context.Context, req api.FenceRequest, by api.Caller) (api.FenceOutcome, error)
 
+	// RemoveMember takes a member out of the cluster for good and returns once the log has it. It refuses while the member
+	// owns a group and answers, and if those who remain would have no majority.
+	RemoveMember(ctx context.Context, req api.RemovalRequest, by api.Caller) (api.RemovalOutcome, error)
+
 	// Reload makes the node read its configuration again and returns what that has changed. A configuration with errors,
 	// or one that cannot replace the running one, changes nothing.
 	Reload(ctx context.Context) (api.ReloadOutcome, error)

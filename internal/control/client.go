@@ -156,6 +156,12 @@ func (c *Client) ChangeLVS(ctx context.Context, req api.LVSRequest) (api.LVSOutc
 	return v, c.post(ctx, "/v1/lvs", req, &v)
 }
 
+// RemoveMember takes a member out of the cluster for good.
+func (c *Client) RemoveMember(ctx context.Context, req api.RemovalRequest) (api.RemovalOutcome, error) {
+	var v api.RemovalOutcome
+	return v, c.post(ctx, "/v1/member/remove", req, &v)
+}
+
 // Fences returns the fence devices of the node that is asked, and what the log says of fencing.
 func (c *Client) Fences(ctx context.Context) (api.FenceList, error) {
 	var v api.FenceList

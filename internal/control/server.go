@@ -100,6 +100,7 @@ func (s *Server) handler(running context.Context) http.Handler {
 	mux.HandleFunc("GET /v1/fence", s.answer(func(ctx context.Context, _ *http.Request) (any, error) { return s.Backend.Fences(ctx) }))
 	mux.HandleFunc("POST /v1/fence/test", s.act(running, s.testFences))
 	mux.HandleFunc("POST /v1/fence", s.act(running, s.fence))
+	mux.HandleFunc("POST /v1/member/remove", s.act(running, s.removeMember))
 	mux.HandleFunc("POST /v1/config/reload", s.act(running, s.reload))
 	mux.HandleFunc("/", s.answer(func(ctx context.Context, r *http.Request) (any, error) {
 		return nil, &api.Problem{Kind: api.Usage, What: "no route " + r.Method + " " + r.URL.Path,
@@ -349,6 +350,16 @@ func (s *Server) fence(ctx context.Context, r *http.Request, by api.Caller) (any
 	ctx, cancel := context.WithTimeout(ctx, actionTimeout(req.TimeoutSeconds))
 	defer cancel()
 	return s.Backend.Fence(ctx, req, by)
+}
+
+func (s *Server) removeMember(ctx context.Context, r *http.Request, by api.Caller) (any, error) {
+	var req api.RemovalRequest
+	if err := decode(r, &req); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, actionTimeout(req.TimeoutSeconds))
+	defer cancel()
+	return s.Backend.RemoveMember(ctx, req, by)
 }
 
 func (s *Server) planMaintenance(ctx context.Context, r *http.Request) (any, error) {

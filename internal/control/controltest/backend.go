@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -126,6 +127,21 @@ func (b *Backend) move(group, from, to string) (epoch uint64) {
 	drop(b.report(from), group, api.GroupBackup)
 	take(b.report(to), group, r.Epoch, api.At(Now))
 	return r.Epoch
+}
+
+// RemoveMember takes a member's vote away at once.
+func (b *Backend) RemoveMember(_ context.Context, req api.RemovalRequest, by api.Caller) (api.RemovalOutcome, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := slices.IndexFunc(b.state.View.Members, func(m api.Member) bool { return m.Name == req.Node })
+	if i < 0 {
+		return api.RemovalOutcome{}, &api.Problem{Kind: api.NotFound, What: "no member " + req.Node}
+	}
+	b.calls = append(b.calls, fmt.Sprintf("remove %s reason=%q by=%s", req.Node, req.Reason, by.User))
+	outcome := api.RemovalOutcome{Schema: api.Schema, Node: req.Node, MemberID: b.state.View.Members[i].ID, Told: true}
+	b.state.View.Members = slices.Delete(b.state.View.Members, i, i+1)
+	outcome.Voters = len(b.state.View.Members)
+	return outcome, nil
 }
 
 // Fences returns one device of lb1, and what the view holds.
