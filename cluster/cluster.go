@@ -208,7 +208,8 @@ func Open(cfg Config) (*Cluster, error) {
 		c.tricks = *cfg.seams.tricks
 	}
 	if cfg.seams.network == nil {
-		c.cfg.seams.network = transport.System{}
+		stall, _, _ := linkTimes(c.cfg.Lease)
+		c.cfg.seams.network = transport.System{Stall: max(stall, shortestUserTimeout)}
 	}
 	for _, p := range cfg.Peers {
 		if p.Name != cfg.Node {

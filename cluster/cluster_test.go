@@ -317,7 +317,7 @@ func TestAMemberWithoutItsDataComesBackAsANewOne(t *testing.T) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -797,9 +797,7 @@ func TestAWitnessThatLeadsHandsOver(t *testing.T) {
 	dumpOnFailure(t, w)
 	w.found()
 	old := w.leader(2*time.Second, "lb1", "lb2")
-	witness := raft.ServerID(w.nodes["w1"].Self())
-	must(t, old.host().trans.warm(MemberID(witness)))
-	must(t, old.host().raft.LeadershipTransferToServer(witness, raft.ServerAddress(witness)).Error())
+	w.transfer(old, w.nodes["w1"])
 	w.eventually(2*time.Second, "the witness leads", func() error {
 		if !w.nodes["w1"].seen(func(e Event) bool { l, ok := e.(Leadership); return ok && l.Self }) {
 			return errors.New("not yet")
@@ -890,14 +888,11 @@ func TestRaftIsStartedAnewWhenItRefusesAllProposals(t *testing.T) {
 	w.found()
 	stuck := w.leader(2*time.Second, "lb1", "lb2")
 	before := stuck.host()
-	give := func(from, to *node) {
-		must(t, from.host().raft.LeadershipTransferToServer(raft.ServerID(to.Self()), raft.ServerAddress(to.Self())).Error())
-	}
 	other := w.nodes[map[string]string{"lb1": "lb2", "lb2": "lb1"}[stuck.name]]
-	give(stuck, other)
+	w.transfer(stuck, other)
 	w.leader(10*time.Second, other.name)
 	refuses.Store(stuck.name)
-	give(other, stuck)
+	w.transfer(other, stuck)
 	w.eventually(10*time.Second, "another raft runs", func() error {
 		if h := stuck.host(); h == nil || h == before {
 			return errors.New("not yet")

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+	"github.com/hashicorp/raft"
 
 	"github.com/hactl/had/cluster/transport"
 	"github.com/hactl/had/fsm"
@@ -394,6 +395,13 @@ func (w *world) whole(limit time.Duration) {
 		}
 		return nil
 	})
+}
+
+// transfer gives the leadership to another member, over a connection that works.
+func (w *world) transfer(from, to *node) {
+	w.t.Helper()
+	w.eventually(2*time.Second, "raft connection to "+to.name, func() error { return from.host().trans.warm(to.Self()) })
+	must(w.t, from.host().raft.LeadershipTransferToServer(raft.ServerID(to.Self()), raft.ServerAddress(to.Self())).Error())
 }
 
 func (w *world) eventually(limit time.Duration, what string, check func() error) {

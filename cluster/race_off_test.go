@@ -4,5 +4,5 @@ package cluster
 
 const (
 	raceEnabled = false
-	patience    = 1
+	patience    = 2
 )

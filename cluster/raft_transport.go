@@ -73,6 +73,11 @@ func (t *raftTransport) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // heartbeat takes a heartbeat on the goroutine of its connection.
 func (t *raftTransport) heartbeat(rpc raft.RPC) {
+	select {
+	case t.rpcs <- rpc:
+		return // raft had nothing else to do
+	default:
+	}
 	timer := time.NewTimer(t.host.timing.Heartbeat / 20)
 	defer timer.Stop()
 	select {

@@ -15,7 +15,7 @@ const (
 	beats             = 10 // raft sends heartbeats that often in its HeartbeatTimeout, or down to half as often
 	shortestHeartbeat = 150 * time.Millisecond
 	longestHeartbeat  = 2 * time.Second
-	// calmHeartbeat is the T from which on a leader speaks half as often: it leaves TCP, which repeats what is lost after 200 ms,
+	// calmHeartbeat is the T from which on a leader speaks less than half as often: it leaves TCP, which repeats what is lost after 200 ms,
 	// time for several tries, and every message wakes two machines.
 	calmHeartbeat = time.Second
 )
@@ -26,13 +26,13 @@ func timingFor(lease time.Duration) timing {
 	t := min(max(lease*4/5, shortestHeartbeat), longestHeartbeat)
 	times := timing{
 		Heartbeat: t,
-		Lease:     t * 2 / 3,
+		Lease:     t * 4 / 5,
 		Beat:      t / beats,
 		Commit:    t / 4,
 		Transport: max(time.Second, t*3/2),
 	}
 	if t >= calmHeartbeat {
-		times.Beat, times.Commit = 2*times.Beat, 2*times.Commit
+		times.Beat, times.Commit = t/4, t/2
 	}
 	return times
 }
@@ -44,10 +44,13 @@ func (t timing) rankStep(write, roundTrip time.Duration) time.Duration {
 	return min(max(shortest, 8*write+4*roundTrip), t.Heartbeat)
 }
 
+// shortestUserTimeout leaves TCP time to repeat what is lost, which begins after 200 ms: a connection costs more than that.
+const shortestUserTimeout = time.Second
+
 // linkStall is the time without an acknowledgement after which a link is replaced; linkPing how often an idle link is
 // used; linkMaxAge how old a message may be when it is sent.
 func linkTimes(lease time.Duration) (stall, ping, maxAge time.Duration) {
 	stall = min(max(lease/2, 100*time.Millisecond), 2*time.Second)
-	ping = min(max(lease/2, 50*time.Millisecond), time.Second)
+	ping = min(max(lease*4/5, 50*time.Millisecond), 2*time.Second)
 	return stall, ping, lease
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,7 +12,10 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Bounds on connections.
@@ -30,20 +34,46 @@ type Network interface {
 }
 
 // System is the machine's network.
-type System struct{}
+type System struct {
+	// Stall ends a connection whose data the other machine does not acknowledge for that long (TCP_USER_TIMEOUT, RFC 5482);
+	// zero: the kernel's limit, which is minutes.
+	Stall time.Duration
+}
 
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-// Listen implements Network.
-func (System) Listen(address netip.AddrPort) (net.Listener, error) {
-	c := net.ListenConfig{KeepAliveConfig: keepAlive}
+// Listen implements Network. What is accepted inherits the limit.
+func (s System) Listen(address netip.AddrPort) (net.Listener, error) {
+	c := net.ListenConfig{KeepAliveConfig: keepAlive, Control: func(_, _ string, raw syscall.RawConn) error { return s.limit(raw) }}
 	return c.Listen(context.Background(), "tcp", address.String())
 }
 
 // Dial implements Network. TCP_NODELAY is Go's default.
-func (System) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error) {
+func (s System) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error) {
 	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), KeepAliveConfig: keepAlive}
-	return d.DialContext(ctx, "tcp", to.String())
+	conn, err := d.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	// Not before: the limit would be one of the greeting of TCP, too.
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err == nil {
+		err = s.limit(raw)
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+func (s System) limit(raw syscall.RawConn) (err error) {
+	if s.Stall == 0 {
+		return nil
+	}
+	controlled := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(s.Stall.Milliseconds()))
+	})
+	return cmp.Or(controlled, err)
 }
 
 // Target is the other end of an outgoing connection.

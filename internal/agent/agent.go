@@ -42,7 +42,7 @@ import (
 
 const (
 	inboxSize    = 1024                   // events of the world that wait for the loop
-	housekeeping = time.Second            // how often the loop does what has no event of its own
+	housekeeping = time.Second            // how often the loop does what has no event of its own, at least
 	retryFailed  = 250 * time.Millisecond // and how often while the kernel has refused something
 	hearingSpan  = 20 * time.Millisecond  // how long a tick waits at most for what is in the inbox
 	stopGrace    = 5 * time.Second        // how long a shutdown may take in all
@@ -514,7 +514,6 @@ func (a *Agent) loop(ctx context.Context) error {
 			a.fromWorld(ev)
 		case <-timer.C:
 			armed = 0
-			a.housekeep()
 			a.lookAgain()
 			a.moved = true // a group may be given up long after its instances have left Active
 			a.hear()
@@ -528,6 +527,7 @@ func (a *Agent) loop(ctx context.Context) error {
 		if a.takenChanged {
 			a.watchStrangers()
 		}
+		a.housekeep()
 		// A timer that fires too early does no harm: most events put off a deadline, and the timer is left alone.
 		if at := a.wakeAt(); armed.IsZero() || at < armed {
 			armed = at
@@ -564,8 +564,10 @@ func (a *Agent) wakeAt() clock.Time {
 	return at
 }
 
-// housekeepAt is when to do what is due now and then.
-func (a *Agent) housekeepAt() clock.Time {
+// housekeepAt is when to do what is due now and then, at the latest.
+func (a *Agent) housekeepAt() clock.Time { return a.housekept.Add(a.housekeepEvery()) }
+
+func (a *Agent) housekeepEvery() time.Duration {
 	every := housekeeping
 	if a.guardFault != "" || len(a.leftovers) > 0 {
 		every = min(every, retryFailed)
@@ -573,7 +575,7 @@ func (a *Agent) housekeepAt() clock.Time {
 	if a.dog != nil {
 		every = min(every, conf.WatchdogFeed)
 	}
-	return a.housekept.Add(every)
+	return every
 }
 
 // withdraw makes sure that nothing stays behind: the guard is shut and gone only after the addresses are.
@@ -655,11 +657,11 @@ func (a *Agent) fromWorld(ev any) {
 	}
 }
 
-// housekeep does what is due now and then.
+// housekeep does what is due now and then. A loop that is awake anyway does it early: to wake up costs more than the work.
 func (a *Agent) housekeep() {
 	now := a.clock.Now()
-	if now < a.housekeepAt() {
-		return // the timer runs for the machine's deadlines, too
+	if now < a.housekept.Add(a.housekeepEvery()/2) {
+		return
 	}
 	a.housekept = now
 	a.opt.Supervisor.Alive()
