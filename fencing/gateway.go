@@ -64,26 +64,14 @@ func (g *Gateway) result(now clock.Time, answered bool) {
 	}
 }
 
-// How long gateways have to answer until a director that has lost them counts as seeing them again: nothing more than Rise
-// and the time to settle after the first loss, then backOffFirst, and twice as long after each further one, up to
-// backOffMax. One loss is forgotten for each backOffForget without another. So a director loses its gateways at most
-// LossesPerHour times in an hour, and half as often in the long run.
-const (
-	backOffFirst  = 10 * time.Second
-	backOffMax    = 10 * time.Minute
-	backOffForget = 10 * time.Minute
-
-	LossesPerHour = 12
-)
-
-// Gateways is what one director's probes of its gateways say. One goroutine calls it; make one with NewGateways.
+// Gateways is what one director's probes of its gateways say. A director whose gateways come and go loses them at most StrikesPerHour
+// times in an hour: see BackOff. One goroutine calls it; make one with NewGateways.
 type Gateways struct {
 	need     int
 	all      []Gateway
-	lost     bool       // Blind, and not good again for long enough since
-	losses   int        // not forgotten yet
+	lost     bool // Blind, and not good again for long enough since
+	losses   BackOff
 	goodFrom clock.Time // since when enough gateways answer; zero: they do not
-	forgetAt clock.Time // when the next loss is forgotten
 }
 
 // NewGateways returns the sight of gateways of which a director needs to reach a number: 1 to len(rules).
@@ -100,15 +88,16 @@ func (g *Gateways) Result(now clock.Time, index int, answered bool) {
 	g.all[index].result(now, answered)
 	switch raw := g.raw(); {
 	case raw == Blind && !g.lost:
-		g.forget(now)
-		g.lost, g.losses, g.goodFrom = true, g.losses+1, 0
+		g.losses.Strike(now)
+		g.lost, g.goodFrom = true, 0
 	case raw >= Recovers:
 		g.goodFrom = 0
 	case g.goodFrom.IsZero():
 		g.goodFrom = now
 	}
-	if g.lost && !g.goodFrom.IsZero() && now >= g.goodFrom.Add(g.backOff()) {
-		g.lost, g.forgetAt = false, now.Add(backOffForget)
+	if g.lost && !g.goodFrom.IsZero() && now >= g.goodFrom.Add(g.losses.Wait()) {
+		g.lost = false
+		g.losses.Calm(now)
 	}
 }
 
@@ -131,17 +120,4 @@ func (g *Gateways) raw() Sight {
 	}
 	slices.Sort(sights)
 	return sights[g.need-1]
-}
-
-func (g *Gateways) backOff() time.Duration {
-	if g.losses < 2 {
-		return 0
-	}
-	return min(backOffFirst<<min(g.losses-2, 16), backOffMax)
-}
-
-func (g *Gateways) forget(now clock.Time) {
-	for !g.forgetAt.IsZero() && now >= g.forgetAt && g.losses > 0 {
-		g.losses, g.forgetAt = g.losses-1, g.forgetAt.Add(backOffForget)
-	}
 }

@@ -190,7 +190,7 @@ func TestAFlappingGatewayIsLostRarely(t *testing.T) {
 		}
 		t.Logf("%s: losses in each hour %v, sees for %d probes", name, losses, usable)
 		for h, n := range losses {
-			if n > LossesPerHour {
+			if n > StrikesPerHour {
 				t.Errorf("%s: lost %d times in hour %d", name, n, h)
 			}
 		}

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -481,7 +482,8 @@ func (n *Node) candidate(group string, except map[Member]bool) (fittest Member) 
 		if except[m] || !n.able(m, group) {
 			continue
 		}
-		if fittest == "" || s.Sight < best.Sight || s.Sight == best.Sight && s.Priority > best.Priority {
+		if fittest == "" || cmp.Or(cmp.Compare(s.Sight, best.Sight), cmp.Compare(best.Gain, s.Gain), cmp.Compare(s.Rank, best.Rank),
+			cmp.Compare(best.Priority, s.Priority)) < 0 {
 			fittest, best = m, s
 		}
 	}
@@ -491,6 +493,25 @@ func (n *Node) candidate(group string, except map[Member]bool) (fittest Member) 
 // able tells whether a member could own a group, as far as is known here.
 func (n *Node) able(m Member, group string) bool {
 	return n.latest.Has(m) && n.standings[m].Groups[group].Eligible && !n.log.InMaintenance(m.Node())
+}
+
+// Owner returns the node that owns a group by the log; empty if nobody does.
+func (n *Node) Owner(group string) string {
+	if g, ok := n.log.Grant(group); ok && n.log.Released(group) < g.Epoch {
+		return g.Member.Node()
+	}
+	return ""
+}
+
+// Able returns what the other members say of themselves that are there and could own a group, as far as is known here, by node.
+func (n *Node) Able(group string) map[string]Standing {
+	able := map[string]Standing{}
+	for m, s := range n.standings {
+		if m != n.cfg.Self && !s.Absent && n.able(m, group) {
+			able[m.Node()] = s.Groups[group]
+		}
+	}
+	return able
 }
 
 // Seer returns another member that is there, could own a group and sees its gateways; empty: there is none, as far as is

@@ -109,6 +109,10 @@ type Standing struct {
 	Priority uint8 // effective
 	Sight    Sight `json:",omitzero"`
 
+	// Where the configuration says which director is to own the group, this goes before the priority.
+	Gain int `json:",omitzero"` // what tracking adds to the configured priority, or takes
+	Rank int `json:",omitzero"` // among the directors that are preferred; the smaller, the better
+
 	// Hardware lists the hardware addresses from which it would answer, separated by spaces.
 	Hardware string `json:",omitempty"`
 }

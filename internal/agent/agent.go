@@ -120,6 +120,7 @@ type Agent struct {
 	manager    *address.Manager
 	vmacs      vmac.Maker
 	carriers   []*carrier     // interfaces that are made for instances
+	minute     int            // of the day, as the machine has been told
 	hardware   string         // addresses of interfaces that the machine has been told
 	filter     filter.Rules   // in force
 	router     *route.Manager // nil: there are neither routes nor rules
@@ -293,6 +294,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer a.closeWatchdog()
+	if a.clustered() {
+		a.tellMinute(time.Now())
+	}
 	a.step(director.Start{Delay: a.startDelay()})
 	a.opt.Supervisor.Ready()
 	go a.obey(work)
@@ -370,6 +374,7 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 		if a.cfg.Cluster.Fencing != conf.FencingOff {
 			cfg.Lease.Silence = director.Silence(cfg.Lease.Duration)
 		}
+		cfg.Place = placementOf(a.cfg.Cluster)
 		log = member.LogState{Cluster: a.opt.Cluster}
 	}
 	a.machine = director.New(a.clock.Now(), cfg, log)
@@ -674,6 +679,7 @@ func (a *Agent) housekeep() {
 	a.keepCarriers()
 	a.tellAbsent()
 	if a.clustered() {
+		a.tellMinute(time.Now())
 		a.service.CheckQuorum()
 		for _, in := range a.link.Standings() {
 			a.step(in)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/hactl/had/fencing"
 	"github.com/hactl/had/internal/agent/director"
@@ -110,6 +111,26 @@ func covered(in *conf.Instance) []netip.Addr {
 		addresses = append(addresses, zoned(a))
 	}
 	return addresses
+}
+
+// placementOf is where the cluster block wants groups to be.
+func placementOf(c *conf.Cluster) fencing.PlaceConfig {
+	if c == nil {
+		return fencing.PlaceConfig{}
+	}
+	p := fencing.PlaceConfig{Rules: map[string]fencing.PlaceRules{}, MaxGroups: c.MaxGroups}
+	for _, g := range c.Placement {
+		p.Rules[g.Group] = fencing.PlaceRules{Prefer: g.Prefer, ApartFrom: g.ApartFrom, Failback: fencing.Failback(g.Failback)}
+	}
+	return p
+}
+
+// tellMinute tells the machine which minute of the day it is.
+func (a *Agent) tellMinute(now time.Time) {
+	if minute := now.Hour()*60 + now.Minute(); minute != a.minute {
+		a.minute = minute
+		a.step(director.Minute{OfDay: minute})
+	}
 }
 
 // zoned is an address with its link, where it means something on that link only.

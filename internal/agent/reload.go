@@ -252,7 +252,7 @@ func (a *Agent) adopt(c *candidate) (done bool) {
 	maps.DeleteFunc(a.lapsed, func(group string, _ time.Time) bool { return a.members[group] == nil })
 	maps.DeleteFunc(a.groupStates, func(group string, _ notify.State) bool { return a.members[group] == nil })
 	a.step(director.Reload{Groups: a.groups, Kept: kept, World: a.worldEvents(), Guard: changed,
-		Fencing: fencingOf(a.cfg)})
+		Fencing: fencingOf(a.cfg), Place: placementOf(a.cfg.Cluster)})
 	a.tellPriorities()
 	a.watchStrangers()
 	if a.cfg.Global.FIFOWriteOnReload {

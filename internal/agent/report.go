@@ -186,6 +186,9 @@ func (a *Agent) groupReport(name string, now clock.Time) api.GroupReport {
 			r.WhyNot[0].Code = "stranger"
 		}
 	}
+	if v.Rules != "" {
+		r.Placement = &api.Placement{Node: v.Spot, Text: v.SpotText, Rules: v.Rules}
+	}
 	switch {
 	case v.Held:
 		r.State = api.GroupOwner

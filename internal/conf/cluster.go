@@ -123,7 +123,9 @@ type Cluster struct {
 	Lease          time.Duration // 0: derived from the instances, see Config.LeaseDuration
 	Peers          []Peer        // all members, this one included, in the order of the file
 	Gateways       []Gateway
-	GatewaysNeeded int // how many of Gateways a director must reach: 1 to all; 0 without gateways
+	GatewaysNeeded int         // how many of Gateways a director must reach: 1 to all; 0 without gateways
+	Placement      []Placement // of groups, in the order of the file
+	MaxGroups      int         // that one director owns while another one has room; 0: no limit
 	QuorumLoss     QuorumLoss
 	Arbitration    Arbitration
 	Guard          Guard
@@ -152,6 +154,24 @@ type Gateway struct {
 	Timeout   time.Duration
 	Fall      int // failures in a row that make it unreachable
 	Rise      int // successes in a row that make it reachable again
+}
+
+// Placement says which director is to own a group, instead of the priorities of its instances.
+type Placement struct {
+	Pos       Pos
+	Group     string
+	Prefer    []string // directors, the best first
+	ApartFrom []string // groups that are not to be on the same director
+	Failback  Failback
+}
+
+// Failback says when a group goes back to the director that is to own it.
+type Failback struct {
+	Never  bool
+	After  time.Duration // for which that director has been fit
+	Window bool          // only from From to Until each day
+	From   int           // minutes after midnight, local time
+	Until  int           // From or less: on the next day
 }
 
 // ProbeMethod is how a gateway is probed.

@@ -34,6 +34,7 @@ type clusterDraft struct {
 	words  map[string]*Node
 	node   syntax.Word   // the argument of the word node
 	peerAt []syntax.Word // the names of the peers
+	placed []placedNames // of the group blocks, in their order
 }
 
 func (d *clusterDraft) at(keyword string) syntax.Word {
@@ -68,6 +69,8 @@ func (l *loader) clusterWords(d *clusterDraft) handlers {
 		"peer":            func(s statement) { l.peer(s, d) },
 		"gateway":         func(s statement) { l.gateway(s, d) },
 		"gateway_require": func(s statement) { l.gatewayRequire(s, d) },
+		"group":           func(s statement) { l.placement(s, d) },
+		"max_groups":      func(s statement) { l.setInt(s, &d.MaxGroups) },
 		"quorum_loss": func(s statement) {
 			if i := l.choice(s, "demote", "hold"); i >= 0 {
 				d.QuorumLoss = QuorumLoss(i)
@@ -264,6 +267,7 @@ func (l *loader) checkCluster() {
 	l.voters(d)
 	l.peerAddresses(d)
 	l.gatewaysNeeded(d)
+	l.checkPlacement(d)
 	l.checkLease(d)
 	l.checkFencing(d)
 	l.groupNames()

@@ -47,6 +47,7 @@ const (
 	CodeTooMany         Code = "too-many-addresses"
 	CodeStrict          Code = "strict"
 	CodeOwner           Code = "owner"
+	CodePlacement       Code = "placement"
 	CodeNoPreempt       Code = "nopreempt"
 	CodeNoPreemptMaster Code = "nopreempt-master"
 	CodePreemptDelay    Code = "preempt-delay"

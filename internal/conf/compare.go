@@ -78,7 +78,7 @@ func Compare(before, after *Config) Difference {
 	for _, c := range []*Config{&b, &a} {
 		c.Path, c.Files, c.Global, c.Instances, c.SyncGroups, c.Scripts, c.Cluster = "", nil, Global{}, nil, nil, nil, nil
 	}
-	d.Other = !Same(b, a)
+	d.Other = !Same(b, a) || !Same(before.Cluster, after.Cluster)
 	return d
 }
 

@@ -55,7 +55,7 @@ func TestPureCoresUseTheStandardLibraryOnly(t *testing.T) {
 		"cluster/lease":           {"internal/clock", "fsm"},
 		"fencing":                 {"internal/clock"},
 		"lvs/check/verdict":       {"internal/clock"},
-		"internal/agent/director": {"internal/clock", "fsm", "cluster/lease", "vrrp"},
+		"internal/agent/director": {"internal/clock", "fsm", "cluster/lease", "fencing", "vrrp"},
 		"internal/agent/shared":   {"internal/clock", "fsm"},
 		"internal/control/view":   {"internal/control/api"},
 	}

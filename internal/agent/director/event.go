@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hactl/had/cluster/lease"
+	"github.com/hactl/had/fencing"
 	"github.com/hactl/had/fsm"
 	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/vrrp"
@@ -56,6 +57,8 @@ type (
 		Serial uint64
 		Others []Other
 	}
+	// Minute is the minute of the day, local time.
+	Minute struct{ OfDay int }
 	// LinkUp says that an instance's interface came back, so that neighbours may have to be told again.
 	LinkUp struct{ Instance string }
 	// Competitor says that somebody else claims one of an instance's addresses on the wire.
@@ -89,6 +92,7 @@ type (
 		Groups  []Group
 		Kept    map[string]string // instances that go on, with their state, timers and causes of faults: new name to old name
 		Fencing Fencing
+		Place   fencing.PlaceConfig
 		World   []Event // Source, Fault and Priority of all instances, as they are by the new configuration
 		// Guard says that the guard has to be built anew before anything new may become visible.
 		Guard bool

@@ -91,6 +91,9 @@ func (m *Machine) enter(now clock.Time, g *group) {
 	if now >= g.until {
 		return // what has run out by now is lost at the next tick
 	}
+	if g.wish != "" && g.look.kind == lease.Preempt {
+		g.pull.Took(now)
+	}
 	g.phase, g.invitedKind, g.invitedUntil, g.refusal, g.reloaded = held, "", 0, Refusal{}, false
 	for _, i := range g.instances {
 		m.vrrp(now, i, vrrp.Granted{})
@@ -292,6 +295,7 @@ func (g *group) wants() lease.ClaimKind {
 // settle brings what the cluster is asked for in line with what the groups want after a step.
 func (m *Machine) settle(now clock.Time) {
 	if m.gated() {
+		m.place(now)
 		for _, g := range m.groups {
 			if len(g.instances) > 0 { // else a reload is about to replace all of them
 				m.claim(now, g)
@@ -318,6 +322,7 @@ func (m *Machine) claim(now clock.Time, g *group) {
 	if kind == lease.Preempt {
 		reason = "preempts a lower priority"
 	}
+	kind, reason = m.placed(g, kind, reason)
 	if g.invitedKind != "" {
 		kind, reason = g.invitedKind, g.invitedWhy
 	}
@@ -365,8 +370,12 @@ func (m *Machine) stand() {
 }
 
 func (m *Machine) standing(g *group) lease.Standing {
-	return lease.Standing{Eligible: m.whyNot(g) == "" && len(g.instances) > 0, Priority: g.priority(), Sight: m.sight.Sight,
+	s := lease.Standing{Eligible: m.whyNot(g) == "" && len(g.instances) > 0, Priority: g.priority(), Sight: m.sight.Sight,
 		Hardware: m.hardware.Addresses}
+	if rules, ruled := m.cfg.Place.Rules[g.name]; ruled {
+		s.Gain, s.Rank = g.gain(), rules.Rank(m.cfg.Node)
+	}
+	return s
 }
 
 // priority of a group is the lowest of its members'.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hactl/had/cluster/lease"
+	"github.com/hactl/had/fencing"
 	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/vrrp"
 )
@@ -18,6 +19,7 @@ type Config struct {
 	Groups  []Group
 	Lease   *lease.Config // nil: there is no cluster, VRRP alone decides
 	Fencing Fencing
+	Place   fencing.PlaceConfig
 	Broken  Broken
 }
 
@@ -65,9 +67,11 @@ type Machine struct {
 	stopBy     clock.Time
 	retiring   bool // something is left of what has been retired
 	told       map[string]lease.Standing
-	sight      Sight    // of the gateways
-	hardware   Hardware // of this director
-	looks      uint64   // second looks so far
+	sight      Sight      // of the gateways
+	hardware   Hardware   // of this director
+	looks      uint64     // second looks so far
+	minute     int        // of the day
+	placeAt    clock.Time // when it is decided anew where groups are to be
 	guardTold  told
 	out        []Action
 }
@@ -104,6 +108,10 @@ type group struct {
 	unfitUntil clock.Time
 	failures   int // in a row
 	look       look
+
+	spot fencing.Place // where it is to be
+	pull fencing.Pull
+	wish string // why this director takes it from another one; empty: it does not
 
 	retired  bool // to be forgotten once it is away
 	reloaded bool // its configuration has changed, and the guard does not cover that yet
@@ -213,6 +221,8 @@ func (m *Machine) take(now clock.Time, ev Event) {
 		}
 	case Sight:
 		m.sight = e
+	case Minute:
+		m.minute = e.OfDay
 	case Hardware:
 		m.hardware = e
 	case Looked:
@@ -257,7 +267,7 @@ func (m *Machine) Deadline() clock.Time {
 	if m.stopped {
 		return 0
 	}
-	at := m.stopBy
+	at := clock.Earliest(m.stopBy, m.placeAt)
 	if m.node != nil {
 		at = clock.Earliest(at, m.node.Deadline(), m.fenceDeadline())
 	}

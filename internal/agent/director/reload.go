@@ -63,7 +63,7 @@ func (m *Machine) forgetRetired(now clock.Time) {
 func (m *Machine) reload(now clock.Time, e Reload) {
 	before, known := m.instances, m.byName
 	m.target(e.Fencing)
-	m.cfg.Groups, m.told = e.Groups, nil
+	m.cfg.Groups, m.cfg.Place, m.told = e.Groups, e.Place, nil
 	m.groups, m.names, m.byName, m.instances = nil, nil, map[string]*group{}, map[string]*instance{}
 	var fresh []*instance
 	for _, gc := range e.Groups {

@@ -16,8 +16,11 @@ type GroupView struct {
 	Refusal  Refusal // why the claim was not granted so far
 	WhyNot   string  // why this director could not own it; empty if it could
 	Leaving  bool
-	Stranger bool // WhyNot is that somebody outside the cluster answers for an address
-	CutOff   bool // WhyNot is that it does not reach its gateways, which another director does
+	Stranger bool   // WhyNot is that somebody outside the cluster answers for an address
+	CutOff   bool   // WhyNot is that it does not reach its gateways, which another director does
+	Spot     string // the director that it is to be on by the rules for places; empty: they do not say
+	SpotText string // why, and what it waits for
+	Rules    string // that say so, in the words of the configuration; empty: there are none
 }
 
 // Group returns a group as it stands; false if there is none of that name.
@@ -31,6 +34,10 @@ func (m *Machine) Group(name string) (GroupView, bool) {
 	v.Stranger = v.WhyNot != "" && g.look.found && v.WhyNot == g.unfitWhy
 	v.CutOff = m.gated() && v.WhyNot != "" && v.WhyNot == m.outlooked(g)
 	if m.gated() {
+		if v.SpotText = m.spotText(g); v.SpotText != "" {
+			v.Spot = g.spot.Node
+		}
+		v.Rules = m.cfg.Place.For(g.name)
 		v.Held = g.phase == held || g.phase == arming
 	} else {
 		for _, i := range g.instances {

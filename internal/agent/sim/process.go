@@ -105,7 +105,7 @@ func (m *machine) startProcess() {
 		}
 		p.home = w.shape.groups[m.home].name
 		p.director = director.New(m.reading(), director.Config{Node: m.name, Groups: groups, Lease: &cfg,
-			Fencing: m.fencing(&cfg), Broken: w.cfg.Director}, p)
+			Fencing: m.fencing(&cfg), Place: w.shape.places, Broken: w.cfg.Director}, p)
 	}
 	p.say("starts life %d as %s", p.life, p.member)
 	p.log.begin()
@@ -324,7 +324,7 @@ func (p *process) tryReload(now clock.Time, wish reloadWish) []director.Action {
 		}
 	}
 	return p.director.Step(now, director.Reload{Groups: wish.groups, Kept: kept, World: world, Guard: true,
-		Fencing: p.machine.fencing(&lease.Config{})})
+		Fencing: p.machine.fencing(&lease.Config{}), Place: p.machine.world.shape.places})
 }
 
 // retirePoll is how often a reload looks whether what it removes has become invisible.
@@ -414,6 +414,10 @@ func (p *process) gossip() {
 	}
 	if p.standings != nil && !p.frozen() {
 		p.tellStanding()
+	}
+	if p.director != nil && w.shape.places.On() {
+		p.machine.clocks.read(w.now)
+		p.post(director.Minute{OfDay: int(p.machine.clocks.wall / int64(time.Minute) % (24 * 60))})
 	}
 	w.after(2*time.Second, p.gossip)
 }

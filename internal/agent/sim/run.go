@@ -46,6 +46,7 @@ type Outcome struct {
 	Stats     Stats
 	Plan      []Fault
 	Shape     string
+	Owners    map[string]string // at the end: machine by group
 	Trace     []string
 }
 
@@ -151,7 +152,7 @@ func Run(cfg Config) Outcome {
 		w.stats.Dark += max(0, w.now.sub(s.until))
 	}
 	w.stats.Simulated = time.Duration(w.now)
-	return Outcome{Violation: w.violation, Stats: w.stats, Plan: w.plan, Shape: w.shape.String(), Trace: w.trace.all()}
+	return Outcome{Violation: w.violation, Stats: w.stats, Plan: w.plan, Shape: w.shape.String(), Owners: w.owners(), Trace: w.trace.all()}
 }
 
 // eventsPerSecond bounds what a cluster may do in a second of virtual time: more is a machine that calls for itself
@@ -212,9 +213,27 @@ func (w *world) recover() {
 	}
 	w.runUntil(w.now.add(longest + longestDelay + w.replacement()))
 	w.runUntil(w.now.add(w.recoverySpan()))
+	for range 20 { // a group may be on its way to where it is to be
+		if w.shape.places.On() && len(w.owners()) < len(w.shape.groups) {
+			w.runUntil(w.now.add(50 * time.Millisecond))
+		}
+	}
 	if w.violation == nil {
 		w.checkRecovered()
 	}
+}
+
+// owners lists who answers for which group.
+func (w *world) owners() map[string]string {
+	all := map[string]string{}
+	for _, g := range w.shape.groups {
+		for _, m := range w.machines {
+			if _, visible := m.visible(g.name); visible {
+				all[g.name] = m.name
+			}
+		}
+	}
+	return all
 }
 
 // replacement is how long it may take to make a machine that lost its data a voter again: two changes, each a promise

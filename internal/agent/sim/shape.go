@@ -5,7 +5,10 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/hactl/had/cluster/lease"
+	"github.com/hactl/had/fencing"
 	"github.com/hactl/had/fsm"
+	"github.com/hactl/had/internal/agent/director"
 	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/vrrp"
 )
@@ -26,6 +29,7 @@ type shape struct {
 	onTheWire    bool // lease messages are encoded and decoded
 	entriesKept  int  // log entries between snapshots
 
+	places    fencing.PlaceConfig // where groups are to be
 	fencing   fencingMode
 	fenceFail int // per million fences that do not do it, or do and cannot tell
 
@@ -129,8 +133,49 @@ func newShape(cfg Config, r *random) shape {
 	if s.profile == Fences && s.fencing == noFencing {
 		s.fencing = preferred
 	}
+	if cfg.Broken == (Broken{}) && cfg.Lease == (lease.Broken{}) && cfg.Director == (director.Broken{}) {
+		s.places = newPlaces(cfg.Seed, s)
+	}
 	return s
 }
+
+// newPlaces draws rules for places, which half of the clusters have.
+func newPlaces(seed uint64, s shape) fencing.PlaceConfig {
+	r := newRandom(seed, 8)
+	var c fencing.PlaceConfig
+	if r.chance(500_000) {
+		return c
+	}
+	c.MaxGroups, c.Rules = pick(&r, 0, 0, 1, 2), map[string]fencing.PlaceRules{}
+	for _, g := range s.groups {
+		if r.chance(300_000) {
+			continue
+		}
+		var rules fencing.PlaceRules
+		for m := range s.directors {
+			if r.chance(500_000) {
+				rules.Prefer = append(rules.Prefer, directorName((m+len(g.name))%s.directors))
+			}
+		}
+		if other := s.groups[r.below(len(s.groups))].name; other != g.name {
+			rules.ApartFrom = []string{other}
+		}
+		from := firstMinute + r.below(5)
+		rules.Failback = pick(&r, fencing.Failback{}, fencing.Failback{After: r.span(0, 20*time.Second)}, fencing.Failback{Never: true},
+			fencing.Failback{Window: true, From: from, Until: from + 1})
+		c.Rules[g.name] = rules
+	}
+	return c
+}
+
+// directorName is the name of a machine that is a director.
+func directorName(machine int) string { return fmt.Sprintf("lb%d", machine+1) }
+
+// Where wall clocks begin, and the minute of the day that it is then.
+const (
+	firstWall   = 1_790_000_000e9
+	firstMinute = firstWall / int(time.Minute) % (24 * 60)
+)
 
 // slack is how much longer voters promise because the guard may be late.
 func (w *world) slack() time.Duration {
@@ -147,13 +192,13 @@ func (w *world) newMachine(index int) *machine {
 	r := newRandom(w.cfg.Seed, 2, uint64(index))
 	m := &machine{world: w, index: index, address: addressOf(index), witness: index >= w.shape.directors,
 		kernel: newKernel(), random: r, causes: map[string]int{}}
-	m.name = fmt.Sprintf("lb%d", index+1)
+	m.name = directorName(index)
 	if m.witness {
 		m.name = fmt.Sprintf("w%d", index-w.shape.directors+1)
 	}
 	m.clocks = clocks{
 		lease: clock.Time(m.random.span(time.Second, 1000*time.Hour)), kernel: m.random.span(time.Second, time.Hour),
-		wall: 1_790_000_000e9 + int64(m.random.span(0, time.Minute)), rate: m.anyRate(),
+		wall: firstWall + int64(m.random.span(0, time.Minute)), rate: m.anyRate(),
 	}
 	m.disk.member = w.newMember(m)
 	return m
@@ -179,6 +224,9 @@ func (s shape) String() string {
 		text += ", guard lifetime"
 	}
 	text += s.fencing.String()
+	if s.places.On() {
+		text += fmt.Sprintf(", places %+v", s.places)
+	}
 	for _, g := range s.groups {
 		text += "; " + g.name
 		for m := range s.directors {

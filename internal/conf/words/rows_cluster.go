@@ -30,6 +30,10 @@ var clusterTables = []table{
 				"Address that every director probes; one that cannot reach it is not eligible while another can"},
 			{"gateway_require", "any|all|INT", "", "any", "any, all, 1..number of gateways", 3,
 				"How many gateways a director must reach where there are several"},
+			{"group", "NAME { block }", "", "by priority", "a vrrp_sync_group, or a vrrp_instance outside any", 2,
+				"Which director is to own a group, instead of the priorities of its instances"},
+			{"max_groups", "INT", "", "no limit", "1..4096", 2,
+				"Most groups that a director owns while another one has room"},
 			{"quorum_loss", "demote|hold", "", "demote", "demote, hold", 2,
 				"What an owner does without a majority: give up, or keep its addresses unprotected while a gateway answers"},
 			{"arbitration", "majority|gateway", "", "majority", "majority, gateway", 2,
@@ -72,6 +76,17 @@ var clusterTables = []table{
 				"How often an action is tried again"},
 			{"delay", "DEC [DEC]", "s", "0 0", "0..600", 2,
 				"Wait before fencing, and a random time on top of it, at most"},
+		},
+	},
+	{
+		block: "cluster/group", kind: Keyword, own: true,
+		rows: []entry{
+			{"prefer", "NODE [NODE ...]", "", "by priority", "directors among the peers", 2,
+				"Directors that are to own the group, the best first; then the others by priority"},
+			{"apart_from", "GROUP [GROUP ...]", "", "none", "", 2,
+				"Groups that are not to be on the same director as this one, while another director can take it"},
+			{"failback", "immediately|never|DEC|HH:MM-HH:MM", "s", "immediately", "0..86400", 2,
+				"When the group goes back to the director that is to own it: at once, never, after it has been fit for a time, in a window of the day"},
 		},
 	},
 	{

@@ -133,8 +133,16 @@ type GroupReport struct {
 	WhyNot            []Reason        `json:"why_not,omitempty"`          // if not eligible
 	Claim             *Claim          `json:"claim,omitempty"`            // while claiming
 	Guard             string          `json:"guard,omitempty"`            // open, shut or none
+	Placement         *Placement      `json:"placement,omitempty"`        // what the rules for places say, as this node sees it
 	Strangers         []Stranger      `json:"strangers,omitempty"`
 	Addresses         []AddressReport `json:"addresses"`
+}
+
+// Placement is where a group is to be by the group blocks and max_groups of the cluster block.
+type Placement struct {
+	Node  string `json:"node,omitempty"`  // empty: they do not say, or nobody could own it
+	Text  string `json:"text,omitempty"`  // why, and what it waits for, after the name of the group
+	Rules string `json:"rules,omitempty"` // of the node's file
 }
 
 // Reason is one named cause.

@@ -71,6 +71,7 @@ type GroupStatus struct {
 	StateText        string         `json:"state_text,omitempty"`
 	Protected        bool           `json:"protected"`
 	Placed           bool           `json:"placed,omitempty"` // an operator moved it to its owner: preemption does not take it away
+	Placement        *Placement     `json:"placement,omitempty"`
 	Epoch            uint64         `json:"epoch"`
 	LeaseSeconds     Seconds        `json:"lease_seconds"`
 	LeaseLeftSeconds Seconds        `json:"lease_left_seconds"` // 0: no lease is known to be running

@@ -42,6 +42,7 @@ var Scenarios = map[string]func() api.Gathered{
 	"no-leader":    NoLeader,
 	"founding":     Founding,
 	"adverts":      AdvertsMissing,
+	"displaced":    Displaced,
 }
 
 // Names lists the scenarios in order.
@@ -377,6 +378,21 @@ func Held() api.Gathered {
 	in := gathered(lb1)
 	in.Peers = []api.PeerReport{silent("lb2", "no answer within 500ms"), silent("w1", "no answer within 500ms")}
 	in.View.Consistent, in.View.Via = false, "lb1"
+	return in
+}
+
+// Displaced: VI_WEB is on lb1 and goes to lb2, which prefers it, at night; the files differ in what is to be of VI_DB.
+func Displaced() api.Gathered {
+	in := Healthy()
+	lb2 := in.Peers[0].Report
+	rules := "prefer lb2 lb1, failback between 02:00 and 04:00"
+	groupOf(&in.Self, "VI_WEB").Placement = &api.Placement{Node: "lb2", Rules: rules,
+		Text: "is to be on lb2, since lb2 is preferred to lb1; it goes there between 02:00 and 04:00"}
+	groupOf(lb2, "VI_WEB").Placement = &api.Placement{Node: "lb2", Rules: rules,
+		Text: "is to be on lb2, since lb2 is preferred to lb1; it goes there between 02:00 and 04:00; it has been taken often, and waits for " +
+			"20 quiet seconds"}
+	groupOf(lb2, "VI_DB").Placement = &api.Placement{Node: "lb2", Text: "is to be on lb2, since lb2 is preferred to lb1",
+		Rules: "prefer lb2, failback never"}
 	return in
 }
 

@@ -262,9 +262,22 @@ func (c *composer) group(name string, q api.Quorum) api.GroupStatus {
 	if record.Successor != "" && g.State == api.HandingOver {
 		g.Successor = record.Successor
 	}
+	g.Placement = c.placement(name)
 	c.addresses(&g)
 	c.instances(&g)
 	return g
+}
+
+// placement is where a group is to be. The director that is to own it knows best what it waits for.
+func (c *composer) placement(name string) (p *api.Placement) {
+	for _, n := range c.names {
+		if g := groupOf(c.reports[n], name); g != nil && g.Placement != nil && g.Placement.Node != "" {
+			if p == nil || g.Placement.Node == n {
+				p = g.Placement
+			}
+		}
+	}
+	return p
 }
 
 // owners lists who says of itself that it owns the group. Among protected owners only those of the highest epoch

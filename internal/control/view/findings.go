@@ -15,6 +15,7 @@ func (c *composer) findings(s api.ClusterStatus) []api.Finding {
 	list = append(list, c.protectionFindings(s)...)
 	list = append(list, c.quorumFindings(s)...)
 	list = append(list, c.groupFindings(s)...)
+	list = append(list, displaced(s)...)
 	list = append(list, c.nodeFindings(s)...)
 	list = append(list, c.fenceFindings()...)
 	list = append(list, c.drift()...)
@@ -57,6 +58,17 @@ func (c *composer) fenceFindings() (list []api.Finding) {
 		case "confirmed":
 			list = append(list, api.Finding{Code: "fenced", Severity: api.Info, Node: f.Node,
 				Text: fmt.Sprintf("%s has been fenced (%s) and is not back", f.Node, f.Method)})
+		}
+	}
+	return list
+}
+
+// displaced tells which groups are not where they are to be yet.
+func displaced(s api.ClusterStatus) (list []api.Finding) {
+	for _, g := range s.Groups {
+		if p := g.Placement; p != nil && g.Owner != "" && g.Owner != p.Node && !g.Placed {
+			list = append(list, api.Finding{Code: "displaced", Severity: api.Info, Node: g.Owner, Group: g.Name,
+				Text: fmt.Sprintf("%s is on %s, and %s", g.Name, g.Owner, p.Text), Next: "hactl why " + g.Name})
 		}
 	}
 	return list
@@ -384,10 +396,23 @@ func (c *composer) drift() []api.Finding {
 					}
 				}
 			}
+			for _, g := range a.Groups {
+				if o := groupOf(b, g.Name); o != nil && rulesOf(&g) != rulesOf(o) {
+					add("drift-placement", g.Name, "where %s is to be: on %s the file says %s, on %s %s", g.Name, a.Node, rulesOf(&g), b.Node, rulesOf(o))
+				}
+			}
 			c.driftInstances(a, b, add)
 		}
 	}
 	return list
+}
+
+// rulesOf is what a node's file says of where a group is to be.
+func rulesOf(g *api.GroupReport) string {
+	if g.Placement == nil {
+		return "nothing"
+	}
+	return g.Placement.Rules
 }
 
 func (c *composer) driftInstances(a, b *api.NodeReport, add func(code, group, format string, args ...any)) {

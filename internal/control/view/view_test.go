@@ -60,6 +60,7 @@ func TestTheStatusOfEveryScenario(t *testing.T) {
 		"held": {api.NoQuorum, false, false, 0,
 			map[string]own{"VI_WEB": {api.Held, "lb1", ""}, "VI_DB": {api.Unknown, "", ""}},
 			[]string{"held", "no-quorum", "unreachable", "unreachable"}},
+		"displaced": {api.Degraded, true, true, 1, both, []string{"drift-placement", "(displaced)"}},
 		"handover": {api.Healthy, true, true, 1,
 			map[string]own{"VI_WEB": {api.HandingOver, "lb1", "lb2"}, "VI_DB": both["VI_DB"]}, nil},
 		"unconfirmed": {api.Degraded, false, true, 0,

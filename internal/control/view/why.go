@@ -70,7 +70,11 @@ func (c *composer) because(g api.GroupStatus) []string {
 		if g.State == api.HandingOver {
 			lines = append(lines, g.StateText)
 		}
-		lines = append(lines, c.priorityLine(g))
+		if g.Placement != nil && !g.Placed {
+			lines = append(lines, "it "+g.Placement.Text)
+		} else {
+			lines = append(lines, c.priorityLine(g))
+		}
 		if !g.Protected && g.State == api.Owned {
 			lines = append(lines, orText("UNPROTECTED", g.StateText))
 		}
