@@ -70,6 +70,8 @@ type Plan struct {
 	// VIPs are the virtual addresses. Those of one family are in one vrrp_instance, named VI_4 or VI_6; if there are both
 	// families a vrrp_sync_group VG joins the instances.
 	VIPs []netip.Addr
+	// Apart puts each virtual address into a vrrp_instance of its own, VI_1, VI_2 and so on, which are groups of their own.
+	Apart bool
 	// AdvertInterval is advert_int. Less than a second needs version 3.
 	AdvertInterval time.Duration
 	Version        int      // vrrp_version of the IPv4 instance; 0: the default
@@ -131,6 +133,12 @@ func (s *Site) Configuration(n *Node) string {
 		s.writeCluster(&b, n)
 	}
 	// A witness reads the same file; it takes no part in VRRP, but derives the lease from the intervals as the others do.
+	if s.Apart {
+		for i, vip := range s.VIPs {
+			s.writeInstance(&b, n, fmt.Sprintf("VI_%d", i+1), vrid4+i, []netip.Addr{vip}, Subnet4.Bits())
+		}
+		return b.String()
+	}
 	four, six := s.families()
 	if len(four) > 0 && len(six) > 0 {
 		b.WriteString("\nvrrp_sync_group VG {\n    group {\n        VI_4\n        VI_6\n    }\n}\n")
