@@ -44,14 +44,13 @@ func texts(words []syntax.Word) []string {
 // failback reads immediately, never, a number of seconds or a window HH:MM-HH:MM.
 func (l *loader) failback(s statement, f *Failback) {
 	w := s.Words[1]
-	from, until, window := strings.Cut(w.Text, ":")
 	switch {
 	case w.Text == "immediately":
 		*f = Failback{}
 	case w.Text == "never":
 		*f = Failback{Never: true}
-	case window:
-		from, until, _ = strings.Cut(w.Text, "-")
+	case strings.Contains(w.Text, ":"):
+		from, until, _ := strings.Cut(w.Text, "-")
 		a, okA := minuteOfDay(from)
 		b, okB := minuteOfDay(until)
 		if !okA || !okB || a == b {
