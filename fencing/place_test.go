@@ -106,7 +106,11 @@ func TestWhatComesFirstWhereAGroupIsToBe(t *testing.T) {
 // place nothing moves any more.
 func TestPlacesAreGivenAndKept(t *testing.T) {
 	again, most := 0, 0
-	for seed := range uint64(20_000) {
+	clusters := uint64(20_000)
+	if testing.Short() {
+		clusters = 1000
+	}
+	for seed := range clusters {
 		rnd := rand.New(rand.NewPCG(seed, 3))
 		nodes := []string{"a", "b", "c", "d"}[:2+rnd.IntN(3)]
 		c := PlaceConfig{Rules: map[string]PlaceRules{}, MaxGroups: rnd.IntN(3)}
@@ -240,10 +244,7 @@ type walker struct {
 	said  []map[string]PlaceStand // what all directors said lately
 }
 
-const (
-	walkDay  = 24 * time.Hour
-	walkStep = 3 * time.Second
-)
+const walkDay = 24 * time.Hour
 
 // TestTwentyFourHoursOfPlacing walks through whole days of directors that come and go, whose tracking says this and that, which hear
 // of each other late, and of groups that are to be here or there. Whoever loses a group gives it to the fittest, as a fault does, and
@@ -251,9 +252,9 @@ const (
 // without an owner while somebody is fit; and where all have been fit for long enough, all groups are where they are to be.
 func TestTwentyFourHoursOfPlacing(t *testing.T) {
 	names := []string{"a", "b", "c", "d", "e"}
-	days := uint64(4)
+	days, step := uint64(4), 3*time.Second
 	if testing.Short() {
-		days = 1
+		days, step = 1, 30*time.Second
 	}
 	for seed := range days {
 		rnd := rand.New(rand.NewPCG(seed, 4))
@@ -273,7 +274,7 @@ func TestTwentyFourHoursOfPlacing(t *testing.T) {
 		}
 		owner, moved := map[string]string{}, map[string]bool{}
 		pulls, total, hours, most, displaced := map[string]int{}, 0, 0, 0, 0
-		for now := clock.Time(time.Second); now < clock.Time(walkDay); now += clock.Time(walkStep) {
+		for now := clock.Time(time.Second); now < clock.Time(walkDay); now += clock.Time(step) {
 			minute := int(time.Duration(now)/time.Minute) % (24 * 60)
 			if h := int(time.Duration(now) / time.Hour); h != hours {
 				hours, pulls = h, map[string]int{}
@@ -357,7 +358,7 @@ func TestTwentyFourHoursOfPlacing(t *testing.T) {
 						t.Fatalf("seed %d: %s pulled %s %d times in hour %d", seed, w.name, g.Name, pulls[key], hours)
 					}
 					if worst && !calm {
-						if w.until = now.Add(time.Duration(2+rnd.IntN(20)) * walkStep); rnd.IntN(2) == 0 {
+						if w.until = now.Add(time.Duration(2+rnd.IntN(20)) * step); rnd.IntN(2) == 0 {
 							w.fit = false
 						} else {
 							w.gain = -20
