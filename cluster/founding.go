@@ -340,7 +340,10 @@ func (c *Cluster) bringUp(first *raft.Configuration) error {
 	log := c.raftLog
 	c.mu.Unlock()
 	if log == nil {
-		var err error
+		err := c.recoverForced()
+		if err != nil {
+			return err
+		}
 		log, err = c.dir.OpenLog(store.LogHooks{
 			Configuration: func(e *raft.Log) { c.configurations.appended(e.Index, raft.DecodeConfiguration(e.Data)) },
 			Truncated:     c.configurations.truncated,
@@ -574,8 +577,16 @@ func (c *Cluster) successor(ctx context.Context, lastIndex uint64) (MemberID, er
 func (c *Cluster) leading(h *raftHost, term uint64) {
 	var founded string
 	h.replica.read(func(s *fsm.State) { founded = s.ClusterID() })
-	if id := c.id(); founded == "" {
-		cmd := fsm.Command{ID: "found/" + id, Time: fsm.WallOf(time.Now()), Node: c.cfg.Node, Found: &fsm.Found{ClusterID: id}}
+	cmd := fsm.Command{Time: fsm.WallOf(time.Now()), Node: c.cfg.Node}
+	force := c.dir.Record().Force
+	switch id := c.id(); {
+	case force != nil && force.ClusterID == id && founded != id:
+		cmd.ID, cmd.Force = "force/"+id, &force.Force
+		cmd = cmd.Clip()
+	case founded == "":
+		cmd.ID, cmd.Found = "found/"+id, &fsm.Found{ClusterID: id}
+	}
+	if cmd.ID != "" {
 		if _, _, err := h.propose(cmd); err != nil {
 			c.log.Warn("cluster id could not be written into the log", "err", err)
 		}

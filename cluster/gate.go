@@ -54,6 +54,10 @@ func (g *gate) Admit(node string, address netip.Addr, hello transport.Hello, inc
 	ours, removed := c.clusterID, c.removed
 	old := c.meetings[node].hello
 	c.mu.Unlock()
+	if ours != "" && hello.ClusterID != ours && c.superseded(hello.ClusterID) {
+		return refuse(transport.CodeSuperseded, "it belongs to %s, which goes on as %s: it was declared dead, or left behind, when another "+
+			"member was made the only voter", hello.ClusterID, ours)
+	}
 	if ours != "" && hello.ClusterID != "" && hello.ClusterID != ours {
 		return refuse(transport.CodeCluster, "it belongs to another cluster of the name %q (%s, and this is %s)",
 			c.cfg.Name, hello.ClusterID, ours)
@@ -132,7 +136,7 @@ func (g *gate) Refused(r *transport.Refusal) {
 		c.log.Warn("connection refused", "node", node, "address", r.Address.String(), "incoming", r.Incoming,
 			"reason", reason, "suppressed", suppressed)
 	}
-	if r.Theirs && r.Code == transport.CodeRolledBack {
+	if r.Theirs && (r.Code == transport.CodeRolledBack || r.Code == transport.CodeSuperseded) {
 		c.condemn(fmt.Sprintf("%s says: %s", node, r.Reason))
 	}
 }

@@ -53,6 +53,8 @@ type gossip struct {
 	queue *memberlist.TransmitLimitedQueue
 	news  chan struct{} // this member's standing has changed
 
+	ending sync.Mutex // held while this member leaves and while gossip ends
+
 	mu        sync.Mutex
 	mine      standing
 	standings map[string]received // of others, by node
@@ -281,12 +283,17 @@ func (g *gossip) take(s standing) bool {
 	return true
 }
 
+// answers asks a peer, over UDP, whether it is there. It takes as long as a probe.
+func (g *gossip) answers(p Peer) bool {
+	_, err := g.list.Ping(p.Name, &net.UDPAddr{IP: p.Address.AsSlice(), Port: g.c.cfg.Port + 1})
+	return err == nil
+}
+
+// leave tells the others that this member goes on purpose, unless gossip has ended: memberlist does not take that.
 func (g *gossip) leave() {
-	g.mu.Lock()
-	left := g.left
-	g.left = true
-	g.mu.Unlock()
-	if left {
+	g.ending.Lock()
+	defer g.ending.Unlock()
+	if g.goes() {
 		return
 	}
 	if err := g.list.Leave(gossipLeave); err != nil {
@@ -294,7 +301,18 @@ func (g *gossip) leave() {
 	}
 }
 
+// goes notes that this member leaves, and tells whether it did before.
+func (g *gossip) goes() (before bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	before, g.left = g.left, true
+	return before
+}
+
 func (g *gossip) close() {
+	g.ending.Lock()
+	defer g.ending.Unlock()
+	g.goes()
 	if err := g.list.Shutdown(); err != nil {
 		g.log.Debug("gossip ended", "err", err)
 	}

@@ -80,8 +80,8 @@ func TestTimesFollowFromTheLease(t *testing.T) {
 			got.Transport <= got.Heartbeat {
 			t.Errorf("lease %s: %+v", c.lease, got)
 		}
-		h := &raftHost{timing: got}
-		if err := raft.ValidateConfig(h.config()); err == nil || !strings.Contains(err.Error(), "LocalID") {
+		member := &Cluster{timing: got}
+		if err := raft.ValidateConfig(member.raftConfig()); err == nil || !strings.Contains(err.Error(), "LocalID") {
 			t.Errorf("lease %s: %v", c.lease, err)
 		}
 	}

@@ -99,7 +99,7 @@ func (c *Cluster) startRaft(log *store.Log, first *raft.Configuration) (h *raftH
 	if err != nil {
 		return h, fmt.Errorf("start raft: %w", err)
 	}
-	config := h.config()
+	config := c.raftConfig()
 	config.Logger = logger
 	if first != nil {
 		if err := raft.BootstrapCluster(config, cache, log, snapshots, h.trans, *first); err != nil {
@@ -117,13 +117,13 @@ func (c *Cluster) startRaft(log *store.Log, first *raft.Configuration) (h *raftH
 	return h, nil
 }
 
-func (h *raftHost) config() *raft.Config {
+func (c *Cluster) raftConfig() *raft.Config {
 	config := raft.DefaultConfig()
-	config.LocalID = raft.ServerID(h.self)
-	config.HeartbeatTimeout = h.timing.Heartbeat
-	config.ElectionTimeout = h.timing.Heartbeat
-	config.LeaderLeaseTimeout = h.timing.Lease
-	config.CommitTimeout = h.timing.Commit
+	config.LocalID = raft.ServerID(c.self)
+	config.HeartbeatTimeout = c.timing.Heartbeat
+	config.ElectionTimeout = c.timing.Heartbeat
+	config.LeaderLeaseTimeout = c.timing.Lease
+	config.CommitTimeout = c.timing.Commit
 	config.MaxAppendEntries = maxAppendEntries
 	config.TrailingLogs = trailingLogs
 	config.SnapshotThreshold = snapshotThreshold

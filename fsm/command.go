@@ -23,6 +23,7 @@ type Kind string
 // The kinds of commands.
 const (
 	KindFound       Kind = "found"
+	KindForce       Kind = "force"
 	KindGrant       Kind = "grant"
 	KindTransfer    Kind = "transfer"
 	KindRelease     Kind = "release"
@@ -40,6 +41,7 @@ type Command struct {
 	Node string `json:"node,omitempty"` // the proposer's node
 
 	Found       *Found       `json:"found,omitempty"`
+	Force       *Force       `json:"force,omitempty"`
 	Grant       *Grant       `json:"grant,omitempty"`
 	Transfer    *Transfer    `json:"transfer,omitempty"`
 	Release     *Release     `json:"release,omitempty"`
@@ -54,6 +56,17 @@ type Command struct {
 // Found gives a new cluster its identity.
 type Found struct {
 	ClusterID string `json:"cluster_id"`
+}
+
+// Force says that the proposer has been made the only voter, because a person has declared the other voters dead. The cluster is
+// another one from there on: whoever still belongs to the former one has to come back as a new member.
+type Force struct {
+	ClusterID string   `json:"cluster_id"`
+	Former    string   `json:"former"`
+	Dead      []string `json:"dead"`             // nodes
+	Method    string   `json:"method,omitempty"` // how they are known to be off
+	Person    string   `json:"person,omitempty"`
+	Reason    string   `json:"reason,omitempty"`
 }
 
 // Grant makes Member the owner of Group under Epoch. It applies only if Epoch is newer than the group's.
@@ -132,6 +145,7 @@ func (c Command) kinds() []Kind {
 		kind Kind
 	}{
 		{c.Found != nil, KindFound},
+		{c.Force != nil, KindForce},
 		{c.Grant != nil, KindGrant},
 		{c.Transfer != nil, KindTransfer},
 		{c.Release != nil, KindRelease},
@@ -154,6 +168,9 @@ const (
 	longestName = 256  // of nodes, members, groups, kinds and ids
 	longestText = 1024 // of texts and reasons
 )
+
+// mostDead is how many nodes one command can declare dead.
+const mostDead = 64
 
 // ErrInvalid is wrapped by every error about a command that no log may hold.
 var ErrInvalid = errors.New("not a valid command")
@@ -178,6 +195,16 @@ func (c Command) Validate() error {
 	switch {
 	case c.Found != nil:
 		names = append(names, field{"cluster_id", c.Found.ClusterID, true})
+	case c.Force != nil:
+		f := c.Force
+		if len(f.Dead) == 0 || len(f.Dead) > mostDead {
+			return complain("%d dead nodes, and not 1 to %d", len(f.Dead), mostDead)
+		}
+		names = append(names, field{"cluster_id", f.ClusterID, true}, field{"former", f.Former, true}, field{"person", f.Person, false})
+		for _, node := range f.Dead {
+			names = append(names, field{"dead", node, true})
+		}
+		texts = append(texts, field{"method", f.Method, false}, field{"reason", f.Reason, false})
 	case c.Grant != nil:
 		g := c.Grant
 		names = append(names, field{"group", g.Group, true}, field{"member", string(g.Member), true})
@@ -262,6 +289,11 @@ func (c Command) Validate() error {
 func (c Command) Clip() Command {
 	clip := func(s *string) { *s = clipped(*s, longestText) }
 	switch {
+	case c.Force != nil:
+		f := *c.Force
+		clip(&f.Method)
+		clip(&f.Reason)
+		c.Force = &f
 	case c.Grant != nil:
 		g := *c.Grant
 		clip(&g.Reason)

@@ -18,6 +18,8 @@ type snapshot struct {
 	Format      int               `json:"format"`
 	Applied     uint64            `json:"applied"`
 	ClusterID   string            `json:"cluster_id,omitempty"`
+	Former      []string          `json:"former,omitempty"`
+	Forced      *Forced           `json:"forced,omitempty"`
 	Groups      []Group           `json:"groups"`
 	Maintenance []Mark            `json:"maintenance"`
 	Fences      []FenceRecord     `json:"fences,omitempty"`
@@ -31,7 +33,7 @@ type snapshot struct {
 // Snapshot returns the whole state as bytes: JSON, the same bytes for the same state.
 func (s *State) Snapshot() []byte {
 	b, err := json.Marshal(snapshot{
-		Format: snapshotFormat, Applied: s.applied, ClusterID: s.clusterID, Groups: s.Groups(),
+		Format: snapshotFormat, Applied: s.applied, ClusterID: s.clusterID, Former: s.former, Forced: s.forced, Groups: s.Groups(),
 		Maintenance: s.Maintenances(), Fences: s.Fences(), LVS: s.snapshotBalancer(), Journal: s.journal.all(), Requests: s.requests.all(), Digest: s.digest,
 		Hash: s.Hash(),
 	})
@@ -60,6 +62,7 @@ func Restore(b []byte) (*State, error) {
 	}
 	s := New()
 	s.applied, s.clusterID, s.digest = snap.Applied, snap.ClusterID, snap.Digest
+	s.former, s.forced = snap.Former, snap.Forced
 	for _, g := range snap.Groups {
 		if g.Name != g.Grant.Group {
 			return nil, complain("group %q has a grant of group %q", g.Name, g.Grant.Group)

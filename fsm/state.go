@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // RequestsKept is how many request ids a State remembers.
@@ -16,6 +17,8 @@ const RequestsKept = 1024
 type State struct {
 	applied     uint64
 	clusterID   string
+	former      []string // cluster ids before it, the oldest first
+	forced      *Forced  // the newest time
 	groups      map[string]*Group
 	maintenance map[string]Mark
 	fences      map[string]FenceRecord
@@ -92,6 +95,8 @@ func (s *State) Apply(index uint64, c Command) (Result, error) {
 	switch c.Kind() {
 	case KindFound:
 		result = s.found(c)
+	case KindForce:
+		result = s.force(c)
 	case KindGrant:
 		result = s.grant(c)
 	case KindTransfer:
@@ -124,6 +129,32 @@ func (s *State) found(c Command) Result {
 	}
 	s.clusterID = c.Found.ClusterID
 	s.record(c, Event{Severity: Info, Node: c.Node, Text: fmt.Sprintf("the cluster is founded as %s", s.clusterID)})
+	return Result{}
+}
+
+// Forced is what the log says of the newest time that a majority was done without.
+type Forced struct {
+	Force
+	Node string `json:"node"` // that was made the only voter
+	At   Wall   `json:"at,omitempty"`
+}
+
+func (s *State) force(c Command) Result {
+	f := *c.Force
+	if s.clusterID == f.ClusterID {
+		return refused("the cluster is %s already", f.ClusterID)
+	}
+	for _, id := range []string{s.clusterID, f.Former} { // they differ if the log does not have all that was forced before
+		if id != "" && !slices.Contains(s.former, id) {
+			s.former = append(s.former, id)
+		}
+	}
+	s.clusterID, s.forced = f.ClusterID, &Forced{Force: f, Node: c.Node, At: c.Time}
+	text := fmt.Sprintf("%s is the only voter: %s declared dead; the cluster goes on as %s", c.Node, strings.Join(f.Dead, ", "), f.ClusterID)
+	if f.Method != "" {
+		text += " (" + f.Method + ")"
+	}
+	s.record(c, Event{Severity: Error, Node: c.Node, Text: text, Reason: f.Reason, By: f.Person})
 	return Result{}
 }
 
@@ -304,7 +335,11 @@ func (s *State) Hash() uint64 {
 		Seeding     *seeding `json:",omitempty"`
 
 		Fences []FenceRecord `json:",omitempty"`
-	}{s.applied, s.clusterID, s.Groups(), s.Maintenances(), s.balancer.changed, s.balancer.digest, s.balancer.seeding, s.Fences()})
+
+		Former []string `json:",omitempty"`
+		Forced *Forced  `json:",omitempty"`
+	}{s.applied, s.clusterID, s.Groups(), s.Maintenances(), s.balancer.changed, s.balancer.digest, s.balancer.seeding, s.Fences(),
+		s.former, s.forced})
 }
 
 // Applied returns the index of the last command applied, or restored.
@@ -312,6 +347,9 @@ func (s *State) Applied() uint64 { return s.applied }
 
 // ClusterID returns the identity that the cluster was founded with; empty before.
 func (s *State) ClusterID() string { return s.clusterID }
+
+// Superseded tells whether the cluster was known by another id before somebody was made its only voter.
+func (s *State) Superseded(clusterID string) bool { return slices.Contains(s.former, clusterID) }
 
 // Epoch returns the newest epoch granted for a group, zero if it never was.
 func (s *State) Epoch(group string) uint64 {
@@ -426,10 +464,11 @@ type View struct {
 	Groups      []Group       // by name
 	Maintenance []Mark        // by node
 	Fences      []FenceRecord // by node
+	Forced      *Forced       // nil: never
 }
 
 // View returns a copy of the state, without the journal.
 func (s *State) View() View {
 	return View{Applied: s.applied, ClusterID: s.clusterID, Hash: s.Hash(), Groups: s.Groups(),
-		Maintenance: s.Maintenances(), Fences: s.Fences()}
+		Maintenance: s.Maintenances(), Fences: s.Fences(), Forced: s.forced}
 }

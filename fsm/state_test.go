@@ -249,6 +249,8 @@ func TestAnInvalidCommandStopsTheNode(t *testing.T) {
 		"unknown severity":      {Note: &Note{Kind: "node", Severity: "fatal", Text: "x"}},
 		"note without text":     {Note: &Note{Kind: "node", Severity: Info}},
 		"founding without id":   {Found: &Found{}},
+		"force of nobody dead":  {Force: &Force{ClusterID: "b", Former: "a"}},
+		"force without former":  {Force: &Force{ClusterID: "b", Dead: []string{"lb2"}}},
 		"maintenance of nobody": {Maintenance: &Maintenance{On: true}},
 	} {
 		s := New()
@@ -297,6 +299,7 @@ func TestClipMakesTextsFit(t *testing.T) {
 		{Transfer: &Transfer{Group: "g", To: lb1, FromEpoch: 1, Reason: long}},
 		{Release: &Release{Group: "g", Member: lb1, Epoch: 1, Reason: long}},
 		{Maintenance: &Maintenance{Node: "lb1", Reason: long}},
+		{Force: &Force{ClusterID: "b", Former: "a", Dead: []string{"lb2"}, Reason: long, Method: long}},
 	} {
 		if err := c.Clip().Validate(); err != nil {
 			t.Errorf("%s: %v", c.Kind(), err)
@@ -344,6 +347,7 @@ func TestHashSeesEveryPartOfTheState(t *testing.T) {
 		"other epoch": {grant(lb1, 2)}, "released": {grant(lb1, 1), release(lb1, 1, "")},
 		"transfer": {grant(lb1, 1), transfer(1, lb2)}, "handed over": {grant(lb1, 1), release(lb1, 1, lb2)},
 		"maintenance": {maintenance("lb1", true)}, "note": {note}, "other request id": {other},
+		"forced":  {{Force: &Force{ClusterID: "a", Former: "b", Dead: []string{"lb2"}}}},
 		"refused": {release(lb1, 1, "")},
 	} {
 		s := New()
@@ -494,5 +498,34 @@ func TestWall(t *testing.T) {
 		if err := w.UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%s was read as %v", text, w)
 		}
+	}
+}
+
+func TestAClusterThatWasForcedKnowsItsFormerIDs(t *testing.T) {
+	s := New()
+	force := func(id, former string) Command {
+		return Command{Node: "lb1", Force: &Force{ClusterID: id, Former: former, Dead: []string{"lb2", "w1"}, Person: "root"}}
+	}
+	results := apply(t, s, Command{Found: &Found{ClusterID: "a"}}, grant(lb1, 3), force("b", "a"), force("b", "a"), force("d", "c"))
+	if results[2].Refused != "" || results[3].Refused != "the cluster is b already" || results[4].Refused != "" {
+		t.Errorf("%+v", results)
+	}
+	restored, err := Restore(s.Snapshot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*State{s, restored} {
+		for _, id := range []string{"a", "b", "c"} {
+			if !s.Superseded(id) {
+				t.Errorf("%s is not known as a former id", id)
+			}
+		}
+		if s.ClusterID() != "d" || s.Superseded("d") || s.Superseded("") || s.Epoch("VI_WEB") != 3 {
+			t.Errorf("cluster %s, epoch %d", s.ClusterID(), s.Epoch("VI_WEB"))
+		}
+	}
+	events := s.Journal(0)
+	if e := events[len(events)-1]; e.Severity != Error || e.By != "root" || e.Text != "lb1 is the only voter: lb2, w1 declared dead; the cluster goes on as d" {
+		t.Errorf("%+v", e)
 	}
 }

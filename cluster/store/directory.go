@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/hactl/had/fsm"
 )
 
@@ -289,6 +291,43 @@ func (d *Directory) Condemn(reason string) error {
 // SetRemoved notes that the member was taken out of the cluster on purpose.
 func (d *Directory) SetRemoved(reason string) error {
 	return d.record.update(func(r *Record) { r.Removed = reason })
+}
+
+// Force makes the directory a part of another cluster, with this member as its only voter; Recover carries that out, and comes
+// before OpenLog. ceiling is the longest promise that any of the former voters may have given.
+func (d *Directory) Force(f fsm.Force, ceiling time.Duration) error {
+	return d.record.update(func(r *Record) {
+		r.ClusterID, r.Force, r.Ceiling = f.ClusterID, &Force{Force: f}, max(r.Ceiling, ceiling)
+	})
+}
+
+// Recover makes this member the only voter if that was ordered and has not been done. All that is in the log counts as
+// committed. machine is of no use afterwards. A crash at any point of it is made up for at the next call. It blocks on the disk.
+func (d *Directory) Recover(config *raft.Config, machine raft.FSM, damaged func(error)) error {
+	force := d.Record().Force
+	if force == nil || force.Done {
+		return nil
+	}
+	log, err := d.OpenLog(LogHooks{Damaged: damaged})
+	if err != nil {
+		return err
+	}
+	files, err := raft.NewFileSnapshotStoreWithLogger(d.dir, snapshotsKept, config.Logger)
+	if err != nil {
+		return errors.Join(fmt.Errorf("open snapshots: %w", err), log.Close())
+	}
+	_, encoder := raft.NewInmemTransport(raft.ServerAddress(config.LocalID)) // of addresses in the snapshot
+	alone := raft.Configuration{Servers: []raft.Server{
+		{Suffrage: raft.Voter, ID: config.LocalID, Address: raft.ServerAddress(config.LocalID)}}}
+	err = raft.RecoverCluster(config, machine, log, log, files, encoder, alone)
+	if err = errors.Join(err, log.Close()); err != nil {
+		return fmt.Errorf("make this member the only voter: %w", err)
+	}
+	return d.record.update(func(r *Record) {
+		done := *r.Force
+		done.Done = true
+		r.Force = &done
+	})
 }
 
 // NoteRun remembers the run number of another member, if it is larger than the one remembered.

@@ -32,9 +32,18 @@ type Record struct {
 	// Removed says that the member was taken out of its cluster on purpose and must not come back by itself.
 	Removed string `json:"removed,omitempty"`
 
+	// Force is the newest time that this member was made the only voter.
+	Force *Force `json:"force,omitempty"`
+
 	// Seen holds the largest run number heard from other members, so that a directory that was put back from a copy is
 	// recognised. At most seenKept entries.
 	Seen []SeenRun `json:"seen,omitempty"`
+}
+
+// Force is the order to be the only voter.
+type Force struct {
+	fsm.Force
+	Done bool `json:"done,omitempty"` // raft.db and the snapshots say so, too
 }
 
 // SeenRun is how often a member's directory had been started when it was last heard of.

@@ -54,6 +54,7 @@ const (
 	CodeCluster    Code = "cluster"     // another cluster
 	CodeMember     Code = "member"      // meant for another member id, usually an older one
 	CodeRolledBack Code = "rolled_back" // the member's data directory is older than what is known of it
+	CodeSuperseded Code = "superseded"  // of the cluster that this one was before a member was made the only voter
 	CodeNotReady   Code = "not_ready"   // try again
 	CodeProtocol   Code = "protocol"    // does not speak as expected
 )

@@ -50,11 +50,8 @@ func (a *Agent) switchOff(act director.SwitchOff) {
 	go func() {
 		began := time.Now()
 		done := director.FenceDone{Node: act.Node, Request: act.Request}
-		outcome, err := stonith.SwitchOff(a.work, act.Node, devices)
-		if done.Method = outcome.Method; err == nil && !outcome.Verified {
-			done.Method += ", which cannot tell whether it is off"
-		}
-		if err != nil {
+		var err error
+		if done.Method, err = off(a.work, act.Node, devices); err != nil {
 			done.Failed = err.Error()
 			a.log.Error("a node could not be switched off", "node", act.Node, "after", time.Since(began), "err", err)
 		} else {
@@ -62,6 +59,15 @@ func (a *Agent) switchOff(act director.SwitchOff) {
 		}
 		a.post(a.work, done)
 	}()
+}
+
+// off has devices switch a node off, and says how it is known to be off.
+func off(ctx context.Context, node string, devices []stonith.Device) (method string, err error) {
+	outcome, err := stonith.SwitchOff(ctx, node, devices)
+	if method = outcome.Method; err == nil && !outcome.Verified {
+		method += ", which cannot tell whether it is off"
+	}
+	return method, err
 }
 
 // switchOn does the same with a node that has come back.
@@ -110,4 +116,9 @@ func (f fencer) Test(ctx context.Context, node string) (checks []api.FenceCheck)
 		checks = append(checks, check)
 	}
 	return checks
+}
+
+// Off is part of member.Fencer.
+func (f fencer) Off(ctx context.Context, node string) (method string, err error) {
+	return off(ctx, node, devicesOf(f.agent.running.Load(), node))
 }

@@ -68,6 +68,10 @@ func (s standalone) RemoveMember(context.Context, api.RemovalRequest, api.Caller
 	return api.RemovalOutcome{}, noCluster("nobody was removed")
 }
 
+func (s standalone) ForceQuorum(context.Context, api.ForceRequest, api.Caller) (api.ForceOutcome, error) {
+	return api.ForceOutcome{}, noCluster("there is no quorum to be forced")
+}
+
 func (s standalone) Fences(context.Context) (api.FenceList, error) {
 	return api.FenceList{}, noCluster("nobody is fenced")
 }

@@ -45,6 +45,11 @@ type Backend interface {
 	// owns a group and answers, and if those who remain would have no majority.
 	RemoveMember(ctx context.Context, req api.RemovalRequest, by api.Caller) (api.RemovalOutcome, error)
 
+	// ForceQuorum makes this node the only voter, because the others are dead for good, and returns once that is ordered: the
+	// node then begins anew. It refuses while there is a majority, while one of the dead answers, and while one of them
+	// that has a fence device is neither switched off nor attested to be off.
+	ForceQuorum(ctx context.Context, req api.ForceRequest, by api.Caller) (api.ForceOutcome, error)
+
 	// Reload makes the node read its configuration again and returns what that has changed. A configuration with errors,
 	// or one that cannot replace the running one, changes nothing.
 	Reload(ctx context.Context) (api.ReloadOutcome, error)

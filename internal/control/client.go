@@ -162,6 +162,12 @@ func (c *Client) RemoveMember(ctx context.Context, req api.RemovalRequest) (api.
 	return v, c.post(ctx, "/v1/member/remove", req, &v)
 }
 
+// ForceQuorum makes the asked node the only voter.
+func (c *Client) ForceQuorum(ctx context.Context, req api.ForceRequest) (api.ForceOutcome, error) {
+	var v api.ForceOutcome
+	return v, c.post(ctx, "/v1/force-quorum", req, &v)
+}
+
 // Fences returns the fence devices of the node that is asked, and what the log says of fencing.
 func (c *Client) Fences(ctx context.Context) (api.FenceList, error) {
 	var v api.FenceList

@@ -101,6 +101,7 @@ func (s *Server) handler(running context.Context) http.Handler {
 	mux.HandleFunc("POST /v1/fence/test", s.act(running, s.testFences))
 	mux.HandleFunc("POST /v1/fence", s.act(running, s.fence))
 	mux.HandleFunc("POST /v1/member/remove", s.act(running, s.removeMember))
+	mux.HandleFunc("POST /v1/force-quorum", s.act(running, s.forceQuorum))
 	mux.HandleFunc("POST /v1/config/reload", s.act(running, s.reload))
 	mux.HandleFunc("/", s.answer(func(ctx context.Context, r *http.Request) (any, error) {
 		return nil, &api.Problem{Kind: api.Usage, What: "no route " + r.Method + " " + r.URL.Path,
@@ -360,6 +361,16 @@ func (s *Server) removeMember(ctx context.Context, r *http.Request, by api.Calle
 	ctx, cancel := context.WithTimeout(ctx, actionTimeout(req.TimeoutSeconds))
 	defer cancel()
 	return s.Backend.RemoveMember(ctx, req, by)
+}
+
+func (s *Server) forceQuorum(ctx context.Context, r *http.Request, by api.Caller) (any, error) {
+	var req api.ForceRequest
+	if err := decode(r, &req); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, actionTimeout(req.TimeoutSeconds))
+	defer cancel()
+	return s.Backend.ForceQuorum(ctx, req, by)
 }
 
 func (s *Server) planMaintenance(ctx context.Context, r *http.Request) (any, error) {

@@ -11,10 +11,12 @@ import (
 	"github.com/hactl/had/internal/control/api"
 )
 
-// Fencer is what a director can do to others. Its methods are safe for concurrent use; Test takes its time.
+// Fencer is what a director can do to others. Its methods are safe for concurrent use; Test and Off take their time.
 type Fencer interface {
 	Devices() (mode string, devices []api.FenceDevice)
 	Test(ctx context.Context, node string) []api.FenceCheck
+	// Off switches a node off with the devices that this node has for it, and says how. An error means that it may be on.
+	Off(ctx context.Context, node string) (method string, err error)
 }
 
 // SetFencer comes before Run and before the control socket is served. A witness has none.

@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,4 +55,77 @@ func (s *Service) RemoveMember(ctx context.Context, req api.RemovalRequest, by a
 	}
 	outcome.Voters = len(voters) - 1
 	return outcome, nil
+}
+
+// ForceQuorum is part of control.Backend.
+func (s *Service) ForceQuorum(ctx context.Context, req api.ForceRequest, by api.Caller) (api.ForceOutcome, error) {
+	outcome := api.ForceOutcome{Schema: api.Schema, Node: s.node, Dead: req.Dead}
+	refuse := func(check, why, next string) (api.ForceOutcome, error) {
+		return outcome, &api.Problem{Kind: api.Refused, Check: check, What: "the quorum is not forced", Why: why, Next: next}
+	}
+	for _, node := range req.Attested {
+		if !slices.Contains(req.Dead, node) {
+			return refuse("force-quorum", node+" is attested to be off, and is not among the dead", "")
+		}
+	}
+	if err := s.cluster.MayForce(ctx, req.Dead); err != nil {
+		return refuse("force-quorum", err.Error(), "hactl cluster status")
+	}
+	switch from, err := s.heard(ctx); {
+	case err != nil:
+		return outcome, err
+	case from != "":
+		return refuse("force-quorum", from, "find out who that is: hactl cluster status")
+	}
+	var methods []string
+	for _, node := range req.Dead {
+		method, err := s.seenOff(ctx, node, slices.Contains(req.Attested, node))
+		if err != nil {
+			return refuse("fence", err.Error(), "see to it that it is off, then repeat the command with --attest "+node)
+		}
+		methods = append(methods, node+": "+method)
+	}
+	outcome.Method = strings.Join(methods, ", ")
+	err := s.cluster.ForceQuorum(ctx, fsm.Force{Dead: req.Dead, Method: outcome.Method, Person: by.User, Reason: req.Reason})
+	var refused *cluster.ForceError
+	if errors.As(err, &refused) {
+		return refuse("force-quorum", err.Error(), "hactl cluster status")
+	}
+	return outcome, err
+}
+
+// heard says whose advertisements arrive for a group of this node: somebody owns it, be it that the cluster's port is cut off.
+func (s *Service) heard(ctx context.Context) (string, error) {
+	r, err := s.report(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, i := range r.Instances {
+		for _, h := range i.Heard {
+			if h.Priority > 0 && h.AgoSeconds <= i.DownIntervalSeconds {
+				return fmt.Sprintf("%s advertises virtual router %d on %s: it is alive", h.Address, i.VRID, i.Interface), nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// seenOff has a dead node switched off if this one can, and says how it is known to be off. An error means that nobody knows.
+func (s *Service) seenOff(ctx context.Context, node string, attested bool) (string, error) {
+	witness := slices.ContainsFunc(s.config.Peers, func(p cluster.Peer) bool { return p.Name == node && p.Witness })
+	mode := ""
+	if s.fencer != nil {
+		mode, _ = s.fencer.Devices()
+	}
+	switch {
+	case attested, witness, !s.canFence(node) && mode != "required":
+		return "a person's word", nil
+	case !s.canFence(node):
+		return "", fmt.Errorf("fencing is required, and %s has no fence device for %s", s.node, node)
+	}
+	method, err := s.fencer.Off(ctx, node)
+	if err != nil {
+		return "", fmt.Errorf("%s could not be switched off: %w", node, err)
+	}
+	return method, nil
 }

@@ -289,6 +289,9 @@ func (s *Service) localView() api.View {
 		view.Maintenance = append(view.Maintenance, api.Maintenance{Node: m.Node, Since: wall(m.Since),
 			Until: wall(m.Until), By: m.By, Reason: m.Reason})
 	}
+	if f := v.Forced; f != nil {
+		view.Forced = &api.Forced{Node: f.Node, At: wall(f.At), Dead: f.Dead, Method: f.Method, Person: f.Person, Reason: f.Reason}
+	}
 	for _, f := range v.Fences {
 		view.Fences = append(view.Fences, fenceOf(f))
 	}

@@ -223,6 +223,7 @@ type View struct {
 	Groups       []GroupRecord `json:"groups"`
 	Maintenance  []Maintenance `json:"maintenance"`
 	Fences       []Fence       `json:"fences,omitempty"`
+	Forced       *Forced       `json:"forced,omitempty"` // nil: no majority was ever done without
 }
 
 // Member is one entry of the committed Raft configuration.

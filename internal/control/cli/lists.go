@@ -82,7 +82,7 @@ func (a *app) clusterCommand() *cobra.Command {
 	watchFlag(members.Flags(), &every)
 	status := a.statusCommand()
 	status.Short += " (same as hactl status)"
-	return a.noun("cluster", "The cluster as a whole", status, members, a.removeMember())
+	return a.noun("cluster", "The cluster as a whole", status, members, a.removeMember(), a.forceQuorum())
 }
 
 func yesNo(b bool) string {

@@ -144,6 +144,17 @@ func (b *Backend) RemoveMember(_ context.Context, req api.RemovalRequest, by api
 	return outcome, nil
 }
 
+// ForceQuorum refuses while there is a majority.
+func (b *Backend) ForceQuorum(_ context.Context, req api.ForceRequest, by api.Caller) (api.ForceOutcome, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.state.Self.Cluster.Quorum {
+		return api.ForceOutcome{}, &api.Problem{Kind: api.Refused, Check: "force-quorum", What: "the quorum is not forced", Why: "a majority answers"}
+	}
+	b.calls = append(b.calls, fmt.Sprintf("force %v attested=%v reason=%q by=%s", req.Dead, req.Attested, req.Reason, by.User))
+	return api.ForceOutcome{Schema: api.Schema, Node: b.state.Self.Node, Dead: req.Dead, Method: "a person's word"}, nil
+}
+
 // Fences returns one device of lb1, and what the view holds.
 func (b *Backend) Fences(context.Context) (api.FenceList, error) {
 	b.mu.Lock()

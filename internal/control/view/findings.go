@@ -113,6 +113,7 @@ func (c *composer) protectionFindings(s api.ClusterStatus) []api.Finding {
 				Text: orText("the guard of "+n+" is not in place", r.Guard.Text)})
 		}
 	}
+	list = append(list, c.forced()...)
 	for _, g := range s.Groups {
 		if g.State == api.Held {
 			list = append(list, api.Finding{Code: "held", Severity: api.Error, Node: g.Owner, Group: g.Name,
@@ -121,6 +122,24 @@ func (c *composer) protectionFindings(s api.ClusterStatus) []api.Finding {
 		}
 	}
 	return list
+}
+
+// forced tells of nodes that were declared dead when a node was made the only voter, until they have come back as new members.
+func (c *composer) forced() []api.Finding {
+	if c.in.View == nil || c.in.View.Forced == nil {
+		return nil
+	}
+	f := *c.in.View.Forced
+	missing := slices.DeleteFunc(slices.Clone(f.Dead), func(node string) bool {
+		return slices.ContainsFunc(c.in.View.Members, func(m api.Member) bool { return m.Name == node && m.Voter })
+	})
+	if len(missing) == 0 {
+		return nil
+	}
+	return []api.Finding{{Code: "forced", Severity: api.Warn, Node: f.Node,
+		Text: fmt.Sprintf("the majority was done without: %s declared %s dead on %s; if they are alive elsewhere, there may be two owners",
+			cmp.Or(f.Person, "somebody"), strings.Join(missing, ", "), f.Node),
+		Next: "start them where they reach " + f.Node + ", or take them out of the configuration"}}
 }
 
 func (c *composer) quorumFindings(s api.ClusterStatus) []api.Finding {

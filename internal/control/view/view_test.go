@@ -312,6 +312,10 @@ func TestFindingsOfReports(t *testing.T) {
 		}, "two-address-owners", "priority 255"},
 		{"a director that runs as a witness", func(in *api.Gathered) { reportOf(in, "lb2").Role = api.Witness },
 			"drift-role", "lb2 runs as a witness, but lb1 has it as a director in its file"},
+		{"a majority done without", func(in *api.Gathered) {
+			in.View.Members = slices.DeleteFunc(in.View.Members, func(m api.Member) bool { return m.Name == "w1" })
+			in.View.Forced = &api.Forced{Node: "lb1", Dead: []string{"lb2", "w1"}, Person: "alice"}
+		}, "forced", "alice declared w1 dead on lb1; if they are alive elsewhere, there may be two owners"},
 		{"a node that just started", func(in *api.Gathered) { in.Self.State, in.Self.StateText = api.NodeAbstaining, "for 2s" },
 			"node-abstaining", "lb1 is abstaining: for 2s"},
 	} {

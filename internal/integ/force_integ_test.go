@@ -1,0 +1,190 @@
+//go:build integ
+
+package integ
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hactl/had/internal/control/api"
+	"github.com/hactl/had/internal/lab/observer"
+	"github.com/hactl/had/internal/lab/site"
+)
+
+// reaches waits until a node's status says how many votes answer.
+func reaches(t *testing.T, s *site.Site, n *site.Node, votes, of int) {
+	t.Helper()
+	if err := s.Poll(t.Context(), recoverLimit, func() error {
+		status, err := s.Status(t.Context(), n)
+		if err == nil && (status.Quorum.Reachable != votes || status.Quorum.Voters != of) {
+			err = fmt.Errorf("%d of %d votes answer", status.Quorum.Reachable, status.Quorum.Voters)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ownedBy waits until a node alone has answered for an address for a while.
+func ownedBy(t *testing.T, s *site.Site, vip netip.Addr, n *site.Node) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), recoverLimit)
+	defer cancel()
+	if err := s.Observer.WaitOwner(ctx, vip, n.Name, settled); err != nil {
+		t.Fatalf("%s does not own %s: %v", n.Name, vip, err)
+	}
+}
+
+// forced orders a node to be the only voter, again for as long as it says that it is too early.
+func forced(t *testing.T, s *site.Site, n *site.Node, args ...string) {
+	t.Helper()
+	args = append([]string{"cluster", "force-quorum"}, args...)
+	if err := s.Poll(t.Context(), recoverLimit, func() error {
+		_, err := s.Hactl(t.Context(), n, args...)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refusedFor asserts that a node refuses to be the only voter, and why.
+func refusedFor(t *testing.T, s *site.Site, n *site.Node, why string, args ...string) {
+	t.Helper()
+	args = append([]string{"cluster", "force-quorum"}, args...)
+	if _, err := s.Hactl(t.Context(), n, args...); err == nil || !strings.Contains(err.Error(), why) {
+		t.Errorf("%v: %v, want %q", args, err, why)
+	}
+}
+
+// M16: a majority is lost for good. The director that is left goes on alone once a person has said so, and the old majority, which
+// comes back with all its data and at once, never owns anything: its members come back as new ones. Takes 30 s.
+func TestForcedQuorumAndTheOldMajorityThatReturns(t *testing.T) {
+	s := newSite(t, func(p *site.Plan) { p.VIPs = []netip.Addr{site.VIP4, site.VIP6} })
+	for range attempts {
+		if forceAndReturn(t, s) || t.Failed() {
+			return
+		}
+	}
+	t.Errorf("the observer was not awake in any of %d attempts: nothing is proved", attempts)
+}
+
+// forceAndReturn tells whether the observer was awake.
+func forceAndReturn(t *testing.T, s *site.Site) bool {
+	owner, other := awaitWhole(t, s)
+	w := s.Witness()
+	names := []string{owner.Name, w.Name, "--confirm", owner.Name + "," + w.Name}
+	from := observer.Now()
+	refusedFor(t, s, other, "a majority answers", names...)
+
+	for _, n := range []*site.Node{owner, w} {
+		if err := s.Kill(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reaches(t, s, other, 1, 3)
+	refusedFor(t, s, other, w.Name+" does not answer either", owner.Name, "--confirm", owner.Name)
+	forced(t, s, other, append(names, "--reason", "room 2 has burnt down")...)
+	for _, vip := range s.VIPs {
+		ownedBy(t, s, vip, other)
+	}
+	reaches(t, s, other, 1, 1)
+	status, err := s.Status(t.Context(), other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(status.Findings, func(f api.Finding) bool { return f.Code == "forced" }) {
+		t.Errorf("the status says nothing of it: %s", site.Describe(status))
+	}
+
+	// They are back, in the same moment.
+	for _, n := range []*site.Node{owner, w} {
+		if err := s.Start(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.AwaitHealthy(t.Context(), startLimit); err != nil {
+		t.Fatal(err)
+	}
+	status, err = s.Status(t.Context(), other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.ContainsFunc(status.Nodes, func(n api.NodeStatus) bool { return !n.Voter }) {
+		t.Errorf("not all are voters: %s", site.Describe(status))
+	}
+	if slices.ContainsFunc(status.Findings, func(f api.Finding) bool { return f.Code == "forced" }) {
+		t.Errorf("the status still speaks of it: %s", site.Describe(status))
+	}
+	for _, n := range []*site.Node{owner, w} {
+		if log := n.LogTail(1 << 20); !strings.Contains(log, "goes on as") || !strings.Contains(log, "this member begins anew") {
+			t.Errorf("%s does not say that it was refused and begins anew", n.Name)
+		}
+	}
+	events, err := s.Hactl(t.Context(), owner, "events")
+	if err != nil || !strings.Contains(events, other.Name+" is the only voter") || !strings.Contains(events, "room 2 has burnt down") {
+		t.Errorf("the journal does not tell of it: %v\n%s", err, events)
+	}
+	time.Sleep(calm)
+	v, err := s.Observer.Judge(t.Context(), from, observer.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	figures.Judged(&v)
+	t.Logf("forced: %s", v.String())
+	if v.DualFor() > 0 {
+		t.Errorf("two owners: %s", v.String())
+	}
+	s.Observer.Forget(observer.Now().Add(-time.Second))
+	return v.Void == ""
+}
+
+// An operator takes two members for dead that are alive. As long as the owner is heard, this is refused. Where it is not, there are
+// two owners, as the page about it says; it ends when they meet, without anybody's help. Takes 30 s.
+func TestForcedQuorumAgainstTheLiving(t *testing.T) {
+	s := newSite(t, nil)
+	owner, other := awaitWhole(t, s)
+	w := s.Witness()
+	names := []string{owner.Name, w.Name, "--confirm", owner.Name + "," + w.Name}
+	for _, n := range []*site.Node{owner, w} {
+		for _, protocol := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
+			if err := keep(s.Lab.DropProtocol(protocol, other.Host, n.Host)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	reaches(t, s, other, 1, 3)
+	refusedFor(t, s, other, owner.Address.String()+" advertises virtual router 51", names...)
+
+	from := observer.Now()
+	for _, n := range []*site.Node{owner, w} {
+		if err := keep(s.Lab.DropPair(other.Host, n.Host)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	forced(t, s, other, names...)
+	if err := s.Poll(t.Context(), recoverLimit, func() error {
+		if owners := s.Observer.Owners(s.VIPs[0], settled); len(owners) != 2 {
+			return fmt.Errorf("the owners are %v", owners)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if v, err := s.Observer.Judge(t.Context(), from, observer.Now()); err != nil || v.DualFor() == 0 {
+		t.Errorf("the observer has seen no two owners: %v %s", err, v.String())
+	}
+	if err := s.Lab.HealAll(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AwaitHealthy(t.Context(), startLimit); err != nil {
+		t.Fatal(err)
+	}
+	ownedBy(t, s, s.VIPs[0], other)
+}
