@@ -42,6 +42,9 @@ func (m *Machine) place(now clock.Time) {
 		// An owner that is not fit gives the group away, and one that is not there loses it: that is not decided here.
 		_, ownerFit := groups[i].Able[owner]
 		wanted := ownerFit && g.spot.Node == m.cfg.Node && owner != m.cfg.Node
+		if owner == m.cfg.Node && g.asked != "" {
+			continue // granted, and the lease is on its way: the claim stands until it is in hand
+		}
 		g.wish = ""
 		if g.pull.Due(now, m.minute, fit, wanted, g.spot, m.cfg.Place.Rules[g.name].Failback) {
 			g.wish = g.spot.Reason

@@ -199,6 +199,25 @@ func TestAGroupThatIsTakenOftenIsTakenLater(t *testing.T) {
 	}
 }
 
+// The log may know of the grant before the lease is in hand: the claim for it stands.
+func TestAClaimForAPlaceStandsUntilTheLeaseIsInHand(t *testing.T) {
+	b := placedBench(t, rules(fencing.PlaceRules{Prefer: []string{"a"}}), "x")
+	b.stands(true, "x")
+	b.owns(false, "x")
+	b.noGrants = true
+	b.m.instances["x"].cfg.Preempt = false
+	b.hears(2*time.Second, "x")
+	if v, _ := b.m.Group("x"); v.Claiming != lease.Preempt {
+		t.Fatalf("%+v", v)
+	}
+	b.apply(fsm.Command{Grant: &fsm.Grant{Group: "x", Member: self, Epoch: b.log.Epoch("x") + 1, ClaimID: 1, Life: uint64(myLife)}})
+	b.step(Minute{1})
+	b.pass(2 * placeEvery)
+	if v, _ := b.m.Group("x"); v.Claiming != lease.Preempt && !v.Held {
+		t.Fatalf("the claim is gone: %+v, %s", v, b.story())
+	}
+}
+
 func TestAReloadBringsOtherRules(t *testing.T) {
 	b := placedBench(t, rules(fencing.PlaceRules{Prefer: []string{"b"}}), "x")
 	b.stands(true, "x")
