@@ -11,7 +11,7 @@ SIM_TESTS      := TestNeverTwoOwners|TestDuels|TestCanariesAreCaught
 FUZZ_TIME      ?= 5s
 FUZZ_TIME_LONG ?= 10m
 
-.PHONY: all build demo test unit race lint fuzz fuzz-short sim sim-short integ vm interop bench tools man compat clean
+.PHONY: all build demo test unit race lint fuzz fuzz-short sim sim-short integ faults vm interop bench tools man compat clean
 
 all: build
 
@@ -69,9 +69,13 @@ INTEG_PACKAGES = $(sort $(dir $(shell find . -name '*_integ_test.go')))
 IN_VM          = ^(TestVM.*|TestSetWallClock)$$
 REPORT         = $(CURDIR)/build/report
 integ: build
-	@mkdir -p build && rm -f $(REPORT)
+	@mkdir -p build && rm -f $(REPORT) $(REPORT).faults
 	@HAD_BIN=$(CURDIR)/bin HAD_REPORT=$(REPORT) go test -tags integ -count=1 -p 2 -timeout 30m -skip '$(IN_VM)' $(INTEG_PACKAGES); \
 	code=$$?; cat $(REPORT); exit $$code
+
+# The page of faults, with what the observer saw of each in a run of all tests with real daemons.
+faults: integ
+	go run ./internal/lab/faults/gendoc $(REPORT).faults docs/faults.md
 
 # What may not be done to this machine, as steps of the wall clock, and what takes another kernel, as IPVS: in a virtual machine. A
 # package with *_vm_test.go runs there as a whole. Needs `make tools`; qemu without acceleration is slow.

@@ -26,17 +26,17 @@ import (
 // Faults that kill or silence the owner, in the order of the catalogue in the documentation.
 var (
 	killOwner = trial{
-		name: "kill -9 of all of the owner's processes", expect: moves, bound: withinDownInterval,
+		name: "kill -9 of all of the owner's processes", id: "P01", expect: moves, bound: withinDownInterval,
 		make: func(s *scene) error { return s.Kill(s.owner) },
 		heal: func(s *scene) error { return s.Start(s.owner) },
 	}
 	freezeOwner = trial{
-		name: "SIGSTOP of all of the owner's processes", expect: moves, bound: withinDownInterval, hold: 2 * time.Second,
+		name: "SIGSTOP of all of the owner's processes", id: "P03", expect: moves, bound: withinDownInterval, hold: 2 * time.Second,
 		make: func(s *scene) error { return s.Freeze(s.owner) },
 		heal: func(s *scene) error { return s.Thaw(s.owner) },
 	}
 	blockVRRP = trial{
-		name: "VRRP dropped between the directors", expect: stays, bound: withoutLoss, hold: 5 * time.Second,
+		name: "VRRP dropped between the directors", id: "N11", expect: stays, bound: withoutLoss, hold: 5 * time.Second,
 		make: func(s *scene) error { return keep(s.Lab.DropProtocol(site.VRRP, s.owner.Host, s.other.Host)) },
 		during: func(t *testing.T, s *scene) {
 			status, err := s.Status(s.ctx, s.other)
@@ -53,7 +53,7 @@ var (
 
 // endOwner is the orderly end: the address is handed over.
 var endOwner = trial{
-	name: "SIGTERM of the owner", expect: moves, bound: withinHandover, hold: time.Second,
+	name: "SIGTERM of the owner", id: "P12", expect: moves, bound: withinHandover, hold: time.Second,
 	make: func(s *scene) error { return s.Terminate(s.owner) },
 	heal: func(s *scene) error { return s.Start(s.owner) },
 }
@@ -63,50 +63,60 @@ func TestOneOwnerUnderFaults(t *testing.T) {
 	for _, tr := range []trial{
 		killOwner, freezeOwner, blockVRRP,
 		{
-			name: "the owner is frozen briefly", expect: stays, bound: withoutLoss, hold: 500 * time.Millisecond,
+			name: "the owner is frozen briefly", id: "P02", expect: stays, bound: withoutLoss, hold: 500 * time.Millisecond,
 			make: freezeOwner.make, heal: freezeOwner.heal,
 		},
 		{
-			name: "the owner is cut off", expect: moves, bound: withinDownInterval, hold: time.Second,
+			name: "the owner is cut off", id: "N01", expect: moves, bound: withinDownInterval, hold: time.Second,
 			make: func(s *scene) error { return keep(s.Lab.CutPort(s.owner.Host)) },
 		},
 		{
-			name: "the owner loses carrier", expect: moves, bound: withinDownInterval, hold: time.Second,
+			name: "the owner loses carrier", id: "N02", expect: moves, bound: withinDownInterval, hold: time.Second,
 			make: func(s *scene) error { return keep(s.Lab.LinkDown(s.owner.Host)) },
 		},
 		{
-			name: "the owner hears nobody", expect: moves, bound: withinLeaseToo, hold: time.Second,
+			name: "the owner hears nobody", id: "N08", expect: moves, bound: withinLeaseToo, hold: time.Second,
 			make: func(s *scene) error { return keep(s.Lab.DropOneWay(nil, s.owner.Host)) },
 		},
 		{
-			name: "nobody hears the owner", expect: moves, bound: withinDownInterval, hold: time.Second,
+			name: "nobody hears the owner", id: "N09", expect: moves, bound: withinDownInterval, hold: time.Second,
 			make: func(s *scene) error { return keep(s.Lab.DropOneWay(s.owner.Host, nil)) },
 		},
 		{
-			name: "the owner is cut off from the members, not from the clients", expect: moves, bound: withinDownInterval, hold: time.Second,
+			name: "the owner is cut off from the members, not from the clients", id: "N05", expect: moves, bound: withinDownInterval, hold: time.Second,
 			make: func(s *scene) error {
 				return errors.Join(keep(s.Lab.DropPair(s.owner.Host, s.other.Host)), keep(s.Lab.DropPair(s.owner.Host, s.Witness().Host)))
 			},
 		},
 		{
-			name: "the directors are cut from each other", expect: stays, bound: withoutLoss, hold: 5 * time.Second,
+			name: "the directors are cut from each other", id: "N03", expect: stays, bound: withoutLoss, hold: 5 * time.Second,
 			make: func(s *scene) error { return keep(s.Lab.DropPair(s.owner.Host, s.other.Host)) },
 		},
 		{
-			name: "the standby does not hear the owner", expect: stays, bound: withoutLoss, hold: 5 * time.Second,
+			name: "the standby does not hear the owner", id: "N10", expect: stays, bound: withoutLoss, hold: 5 * time.Second,
 			make: func(s *scene) error { return keep(s.Lab.DropOneWay(s.owner.Host, s.other.Host)) },
 		},
 		{
-			name: "the owner does not hear the standby", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
+			name: "the owner does not hear the standby", id: "N10", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
 			make: func(s *scene) error { return keep(s.Lab.DropOneWay(s.other.Host, s.owner.Host)) },
 		},
 		{
-			name: "the owner does not hear the witness", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
+			name: "the owner does not hear the witness", id: "N04", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
 			make: func(s *scene) error { return keep(s.Lab.DropOneWay(s.Witness().Host, s.owner.Host)) },
 		},
 		{
-			name: "the standby is cut off", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
+			name: "the standby is cut off", id: "N06", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
 			make: func(s *scene) error { return keep(s.Lab.CutPort(s.other.Host)) },
+		},
+		{
+			name: "the witness is cut off", id: "N07", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
+			make: func(s *scene) error { return keep(s.Lab.CutPort(s.Witness().Host)) },
+		},
+		{
+			name: "the owner's link comes and goes five times a second", id: "N16", expect: whatever,
+			make: func(s *scene) error {
+				return s.flap(5*time.Second, 100*time.Millisecond, func() (*lab.Fault, error) { return s.Lab.CutPort(s.owner.Host) })
+			},
 		},
 		endOwner,
 		{
@@ -122,23 +132,23 @@ func TestOneOwnerUnderFaults(t *testing.T) {
 			heal: func(s *scene) error { return s.Start(s.other) },
 		},
 		{
-			name: "the witness is killed", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
+			name: "the witness is killed", id: "M01", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
 			make: func(s *scene) error { return s.Kill(s.Witness()) },
 			heal: func(s *scene) error { return s.Start(s.Witness()) },
 		},
 		{
-			name: "the witness is frozen", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
+			name: "the witness is frozen", id: "P10", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
 			make: func(s *scene) error { return s.Freeze(s.Witness()) },
 			heal: func(s *scene) error { return s.Thaw(s.Witness()) },
 		},
 		{
-			name: "the witness is restarted while the directors do not hear each other", expect: stays, bound: withoutLoss, hold: 4 * time.Second,
+			name: "the witness is restarted while the directors do not hear each other", id: "P11", expect: stays, bound: withoutLoss, hold: 4 * time.Second,
 			make: func(s *scene) error {
 				return errors.Join(keep(s.Lab.DropPair(s.owner.Host, s.other.Host)), s.Kill(s.Witness()), s.Start(s.Witness()))
 			},
 		},
 		{
-			name: "the witness is lost, then the owner: nobody may take over", expect: whatever, hold: 6 * time.Second,
+			name: "the witness is lost, then the owner: nobody may take over", id: "M03", expect: whatever, hold: 6 * time.Second,
 			make: func(s *scene) error { return errors.Join(s.Kill(s.Witness()), s.Kill(s.owner)) },
 			during: func(t *testing.T, s *scene) {
 				for _, vip := range s.VIPs {
@@ -158,7 +168,7 @@ func TestOneOwnerUnderFaults(t *testing.T) {
 			heal: func(s *scene) error { return errors.Join(s.Start(s.Witness()), s.Start(s.owner)) },
 		},
 		{
-			name: "the cluster port is blocked everywhere, VRRP passes", expect: whatever, hold: 4500 * time.Millisecond,
+			name: "the cluster port is blocked everywhere, VRRP passes", id: "N12", expect: whatever, hold: 4500 * time.Millisecond,
 			make: func(s *scene) error { return keep(s.Lab.DropPort(unix.IPPROTO_TCP, site.Port, nil, nil)) },
 			during: func(t *testing.T, s *scene) {
 				for _, vip := range s.VIPs {
@@ -169,14 +179,14 @@ func TestOneOwnerUnderFaults(t *testing.T) {
 			},
 		},
 		{
-			name: "the gossip port is blocked everywhere", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
+			name: "the gossip port is blocked everywhere", id: "N25", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
 			make: func(s *scene) error {
 				return errors.Join(keep(s.Lab.DropPort(unix.IPPROTO_TCP, site.Port+1, nil, nil)),
 					keep(s.Lab.DropPort(unix.IPPROTO_UDP, site.Port+1, nil, nil)))
 			},
 		},
 		{
-			name: "the switch reboots", expect: whatever, hold: 4 * time.Second,
+			name: "the switch reboots", id: "N19", expect: whatever, hold: 4 * time.Second,
 			bound: func(s *scene) time.Duration { return 4*time.Second + withinColdStart(s) },
 			make: func(s *scene) error {
 				var errs []error
@@ -187,7 +197,7 @@ func TestOneOwnerUnderFaults(t *testing.T) {
 			},
 		},
 		{
-			name: "all three are killed and start at once", expect: whatever, bound: withinColdStart,
+			name: "all three are killed and start at once", id: "M12", expect: whatever, bound: withinColdStart,
 			make: func(s *scene) error {
 				var errs []error
 				for _, n := range s.Nodes {
@@ -197,7 +207,7 @@ func TestOneOwnerUnderFaults(t *testing.T) {
 			},
 		},
 		{
-			name: "all three are restarted at once", expect: whatever, bound: withinColdStart,
+			name: "all three are restarted at once", id: "M12", expect: whatever, bound: withinColdStart,
 			make: func(s *scene) error {
 				ended := make(chan error, len(s.Nodes))
 				for _, n := range s.Nodes {
@@ -242,19 +252,19 @@ func TestOneOwnerUnderAsymmetricPartitions(t *testing.T) {
 	s := newSite(t, nil)
 	for _, tr := range []trial{
 		{
-			name: "one way round: owner > standby > witness > owner cut",
+			name: "one way round: owner > standby > witness > owner cut", id: "N24",
 			make: func(s *scene) error { return s.oneWay(s.owner, s.other, s.other, s.Witness(), s.Witness(), s.owner) },
 		},
 		{
-			name: "the other way round: owner > witness > standby > owner cut",
+			name: "the other way round: owner > witness > standby > owner cut", id: "N24",
 			make: func(s *scene) error { return s.oneWay(s.owner, s.Witness(), s.Witness(), s.other, s.other, s.owner) },
 		},
 		{
-			name: "the owner is heard by all and hears the client alone",
+			name: "the owner is heard by all and hears the client alone", id: "N08",
 			make: func(s *scene) error { return s.oneWay(s.other, s.owner, s.Witness(), s.owner) },
 		},
 		{
-			name: "the client stays with the owner, cut off from the others",
+			name: "the client stays with the owner, cut off from the others", id: "N05",
 			make: func(s *scene) error {
 				var errs []error
 				for _, side := range []*lab.Host{s.owner.Host, s.Client} {
@@ -286,8 +296,8 @@ func TestOneOwnerUnderChangingPartitions(t *testing.T) {
 	}
 	t.Logf("%s=%d", seedVar, seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	judged := 0
-	var worst time.Duration
+	judged, void := 0, 0
+	var worst, out time.Duration
 	for tries := 0; judged < wanted && tries < most; tries++ {
 		var filters []lab.Filter
 		var links []string
@@ -324,11 +334,15 @@ func TestOneOwnerUnderChangingPartitions(t *testing.T) {
 		}
 		if v.Void == "" {
 			judged++
+			out = max(out, v.Interruption())
+		} else {
+			void++
 		}
 		worst = max(worst, v.DualFor())
 		s.Observer.Forget(observer.Now().Add(-time.Second))
 	}
 	interruptions.Set(fmt.Sprintf("%d random one-way partitions (%s=%d)", judged, seedVar, seed), 2, report.Milliseconds(worst))
+	figures.Fault(report.Fault{ID: "N24", Test: t.Name(), Expected: "any", Out: out, Dual: worst, Void: void})
 	if judged < wanted {
 		t.Errorf("the observer was awake during %d partitions only, of %d wanted", judged, wanted)
 	}
@@ -358,7 +372,7 @@ func TestTheLossOfALeaderThatOwnsNothingCostsNothing(t *testing.T) {
 		"frozen": {s.Freeze, s.Thaw},
 	} {
 		play(t, s, trial{
-			name: "the leader, who owns nothing, is " + name, expect: stays, bound: withoutLoss, hold: 4 * time.Second,
+			name: "the leader, who owns nothing, is " + name, id: map[string]string{"killed": "P07", "frozen": "P09"}[name], expect: stays, bound: withoutLoss, hold: 4 * time.Second,
 			make: func(s *scene) error {
 				if s.owner == leader {
 					return fmt.Errorf("the leader %s is the owner", leader.Name)
@@ -590,6 +604,7 @@ func TestOwnerAndLeaderLostTogether(t *testing.T) {
 		t.Fatalf("seen %d times only, of %d wanted", len(taken), wanted)
 	}
 	text := report.Spread(taken)
+	figures.Fault(report.Fault{ID: "P08", Test: t.Name(), Expected: "moves", Out: taken[len(taken)-1], AtMost: bound + allowance})
 	spreads.Set("owner and leader lost together, advert_int 0.1", 1, fmt.Sprintf("%s; bound %s (Active_Down_Interval %s, lease %s + election)",
 		text, report.Milliseconds(bound), report.Milliseconds(s.DownInterval(s.Members[1])), report.Milliseconds(lease)))
 	if longest := taken[len(taken)-1]; longest > bound+allowance {

@@ -189,7 +189,7 @@ func TestFencing(t *testing.T) {
 	before := calls()
 	play(t, s, trial{
 		prepare: ownedBy(lb1),
-		name:    "fencing: the directors are cut from each other", expect: stays, bound: withoutLoss, hold: 6 * time.Second,
+		name:    "fencing: the directors are cut from each other", id: "F04", expect: stays, bound: withoutLoss, hold: 6 * time.Second,
 		make: func(s *scene) error { return keep(s.Lab.DropPair(s.owner.Host, s.other.Host)) },
 	})
 	if strings.Contains(strings.TrimPrefix(calls(), before), "off") || one.cuts.Load()+two.cuts.Load() != 0 {
@@ -198,7 +198,7 @@ func TestFencing(t *testing.T) {
 
 	play(t, s, trial{
 		prepare: ownedBy(lb1),
-		name:    "fencing: the owner is frozen, and switched off before its lease is over", expect: moves,
+		name:    "fencing: the owner is frozen, and switched off before its lease is over", id: "F01", expect: moves,
 		bound: func(s *scene) time.Duration { return 8 * time.Second },
 		make:  func(s *scene) error { return s.Freeze(s.owner) },
 		heal:  restore,
@@ -209,7 +209,7 @@ func TestFencing(t *testing.T) {
 	for i, mode := range []string{"liar", "garbage"} {
 		play(t, s, trial{
 			prepare: ownedBy(lb1),
-			name:    "fencing: the owner is dead, and its agent is of the kind " + mode, expect: moves,
+			name:    "fencing: the owner is dead, and its agent is of the kind " + mode, id: "F02", expect: moves,
 			make: func(sc *scene) error {
 				one.set(t, "mode", mode)
 				if err := errors.Join(keep(s.Lab.CutPort(lb1.Host)), s.Kill(lb1)); err != nil {
@@ -242,7 +242,7 @@ func TestFencing(t *testing.T) {
 
 	play(t, s, trial{
 		prepare: ownedBy(lb2),
-		name:    "fencing: the owner is cut off, and its BMC switches it off", expect: moves,
+		name:    "fencing: the owner is cut off, and its BMC switches it off", id: "F01", expect: moves,
 		make: func(s *scene) error { return keep(s.Lab.CutPort(s.owner.Host)) },
 		heal: restore,
 	})

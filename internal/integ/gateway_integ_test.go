@@ -88,24 +88,24 @@ func (s *scene) ready() error {
 func TestGatewayDecidesBetweenDirectors(t *testing.T) {
 	var gw *lab.Host
 	down := trial{
-		name: "the gateway is down for everybody", expect: stays, bound: withoutLoss, hold: 4 * time.Second,
+		name: "the gateway is down for everybody", id: "N20", expect: stays, bound: withoutLoss, hold: 4 * time.Second,
 		make: func(s *scene) error { return keep(s.Lab.CutPort(gw)) },
 	}
 	unreachable := trial{
-		name: "the owner alone does not reach the gateway", expect: moves, bound: withinHandover, hold: 500 * time.Millisecond,
+		name: "the owner alone does not reach the gateway", id: "N21", expect: moves, bound: withinHandover, hold: 500 * time.Millisecond,
 		make: func(s *scene) error {
 			return errors.Join(s.ready(), keep(s.Lab.DropPair(s.owner.Host, gw)))
 		},
 		during: func(t *testing.T, s *scene) { s.saysGateway(t) },
 	}
 	flapping := trial{
-		name: "the gateway comes and goes for everybody", expect: stays, bound: withoutLoss,
+		name: "the gateway comes and goes for everybody", id: "N22", expect: stays, bound: withoutLoss,
 		make: func(s *scene) error {
 			return s.flap(10*time.Second, 2500*time.Millisecond, func() (*lab.Fault, error) { return s.Lab.CutPort(gw) })
 		},
 	}
 	noICMP := trial{
-		name: "the gateway answers the owner by ARP, not by ICMP", expect: stays, bound: withoutLoss, hold: 3 * time.Second,
+		name: "the gateway answers the owner by ARP, not by ICMP", id: "N22", expect: stays, bound: withoutLoss, hold: 3 * time.Second,
 		make: func(s *scene) error { return keep(s.Lab.DropProtocol(unix.IPPROTO_ICMP, s.owner.Host, gw)) },
 	}
 	for _, tt := range []struct {

@@ -56,11 +56,11 @@ func gone(t *testing.T, s *scene) {
 // Rules that another program removes. Where tables can belong to a process the kernel refuses to.
 var (
 	flushOwner = trial{
-		name: "the owner's rule set is flushed", expect: stays, bound: repaired, hold: 2 * time.Second,
+		name: "the owner's rule set is flushed", id: "H06", expect: stays, bound: repaired, hold: 2 * time.Second,
 		make: func(s *scene) error { return s.owner.Host.FlushRuleset() },
 	}
 	flushStandby = trial{
-		name: "the standby's rule set is flushed and the addresses added to it", expect: stays, bound: repaired, hold: 2 * time.Second,
+		name: "the standby's rule set is flushed and the addresses added to it", id: "H06", expect: stays, bound: repaired, hold: 2 * time.Second,
 		make: func(s *scene) error {
 			if err := s.other.Host.FlushRuleset(); err != nil {
 				return err
@@ -71,7 +71,7 @@ var (
 		during: gone, heal: takeAway,
 	}
 	flushAndFreezeOwner = trial{
-		name: "the owner's rule set is flushed and the owner frozen a second later", expect: moves, bound: withinDownInterval, hold: time.Second,
+		name: "the owner's rule set is flushed and the owner frozen a second later", id: "H06", expect: moves, bound: withinDownInterval, hold: time.Second,
 		make: func(s *scene) error {
 			if err := s.owner.Host.FlushRuleset(); err != nil {
 				return err
@@ -89,26 +89,26 @@ func TestTampering(t *testing.T) {
 	s := newSite(t, func(p *site.Plan) { p.VIPs = []netip.Addr{site.VIP4, second, site.VIP6} })
 	for _, tr := range []trial{
 		{
-			name: "one address is removed from the owner", expect: stays, bound: repaired, hold: time.Second,
+			name: "one address is removed from the owner", id: "H04", expect: stays, bound: repaired, hold: time.Second,
 			make: func(s *scene) error { return s.owner.Host.RemoveAddr(cidr(second)) },
 		},
 		{
-			name: "all virtual addresses are removed from the owner", expect: stays, bound: repaired, hold: time.Second,
+			name: "all virtual addresses are removed from the owner", id: "H04", expect: stays, bound: repaired, hold: time.Second,
 			make: func(s *scene) error { return s.onAll(s.owner.Host.RemoveAddr) },
 		},
 		{
 			// As systemd-networkd does when it restarts: the owner's own addresses go and come back. The group is given up, because
 			// for a moment there is no address to speak from, or its addresses are back at once.
-			name: "the owner's interface is flushed and its own addresses are put back", expect: whatever, bound: withinHandover, hold: 2 * time.Second,
+			name: "the owner's interface is flushed and its own addresses are put back", id: "H10", expect: whatever, bound: withinHandover, hold: 2 * time.Second,
 			make: func(s *scene) error { return errors.Join(s.owner.Host.FlushAddrs(), s.owner.Host.RestoreAddrs()) },
 		},
 		{
-			name: "the owner's interface is flushed for good: it gives up", expect: moves, bound: withinLeaseToo, hold: time.Second,
+			name: "the owner's interface is flushed for good: it gives up", id: "H10", expect: moves, bound: withinLeaseToo, hold: time.Second,
 			make: func(s *scene) error { return s.owner.Host.FlushAddrs() },
 			heal: func(s *scene) error { return s.owner.Host.RestoreAddrs() },
 		},
 		{
-			name: "the addresses are added to the standby", expect: stays, bound: withoutLoss, hold: 3 * time.Second,
+			name: "the addresses are added to the standby", id: "H05", expect: stays, bound: withoutLoss, hold: 3 * time.Second,
 			make:   func(s *scene) error { return s.onAll(s.other.Host.AddAddr) },
 			during: gone, heal: takeAway,
 		},
@@ -122,7 +122,7 @@ func TestTampering(t *testing.T) {
 func TestLeftoversOfAnEarlierLife(t *testing.T) {
 	s := newSite(t, nil)
 	play(t, s, trial{
-		name: "the standby is killed, gets the address, and starts again", expect: stays, bound: withoutLoss, hold: 3 * time.Second,
+		name: "the standby is killed, gets the address, and starts again", id: "H05", expect: stays, bound: withoutLoss, hold: 3 * time.Second,
 		make: func(s *scene) error {
 			// The guard of the killed daemon is still in its kernel, shut.
 			return errors.Join(s.Kill(s.other), s.other.Host.AddAddr(cidr(site.VIP4)))

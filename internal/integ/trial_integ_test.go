@@ -49,6 +49,7 @@ const (
 // trial is one fault.
 type trial struct {
 	name   string
+	id     string // of the fault in the catalogue (internal/lab/faults); empty: it has none
 	expect expectation
 	// bound is the longest interruption allowed; zero: no bound.
 	bound func(s *scene) time.Duration
@@ -147,7 +148,7 @@ func awaitWhole(t *testing.T, s *site.Site) (owner, other *site.Node) {
 func play(t *testing.T, s *site.Site, tr trial) {
 	t.Helper()
 	passed := t.Run(tr.name, func(t *testing.T) {
-		for range attempts {
+		for void := range attempts {
 			if tr.prepare != nil {
 				tr.prepare(t)
 			}
@@ -159,6 +160,7 @@ func play(t *testing.T, s *site.Site, tr trial) {
 			sc.judge(t, tr, &v)
 			if v.Void == "" {
 				sc.note(tr, &v)
+				sc.report(t, tr, &v, void)
 			}
 			if v.Void == "" || t.Failed() {
 				return
@@ -241,6 +243,19 @@ func (s *scene) note(tr trial, v *observer.Verdict) {
 		cells = append(cells, bound)
 	}
 	interruptions.Set(tr.name+s.setting(), column, cells...)
+}
+
+// report enters what was seen into the catalogue of faults.
+func (s *scene) report(t *testing.T, tr trial, v *observer.Verdict, void int) {
+	if tr.id == "" || s.Keepalived != "" {
+		return
+	}
+	f := report.Fault{ID: tr.id, Test: t.Name(), Out: v.Interruption(), Dual: v.DualFor(), Void: void,
+		Expected: [...]string{stays: "stays", moves: "moves", whatever: "any"}[tr.expect]}
+	if tr.bound != nil {
+		f.AtMost = tr.bound(s)
+	}
+	figures.Fault(f)
 }
 
 // setting describes a site that is not the usual one.

@@ -39,7 +39,7 @@ func TestOneOwnerWithTheVirtualMAC(t *testing.T) {
 	for _, tr := range []trial{
 		killOwner, freezeOwner,
 		{
-			name: "the owner is cut off", expect: moves, bound: withinDownInterval, hold: time.Second,
+			name: "the owner is cut off", id: "N01", expect: moves, bound: withinDownInterval, hold: time.Second,
 			make: func(s *scene) error { return keep(s.Lab.CutPort(s.owner.Host)) },
 		},
 		{

@@ -3,6 +3,9 @@
 package report
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -24,6 +27,7 @@ type Report struct {
 
 	mu           sync.Mutex
 	tables       []*Table
+	faults       []Fault
 	played, void int
 	worst        time.Duration // longest pause of an observer
 }
@@ -57,6 +61,24 @@ func (t *Table) Set(name string, column int, cells ...string) {
 	copy(t.rows[i][column:], cells)
 }
 
+// Fault is what came of a fault of the catalogue (package faults).
+type Fault struct {
+	ID       string
+	Test     string
+	Expected string        // of the owner
+	Out      time.Duration // the longest interruption
+	AtMost   time.Duration // that is allowed; 0: any
+	Dual     time.Duration // with two owners
+	Void     int           // times that it was played in vain, because the observer was not awake
+}
+
+// Fault reports a fault. What has been reported goes to a file beside HAD_REPORT, with ".faults" after its name, one JSON value a line.
+func (r *Report) Fault(f Fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.faults = append(r.faults, f)
+}
+
 // Judged counts a trial.
 func (r *Report) Judged(v *observer.Verdict) {
 	r.mu.Lock()
@@ -74,15 +96,32 @@ func (r *Report) Show() error {
 	if path == "" {
 		return r.write(os.Stdout)
 	}
+	if err := errors.Join(add(path, r.write), add(path+".faults", r.writeFaults)); err != nil {
+		return fmt.Errorf("show the report of %s: %w", r.Title, err)
+	}
+	return nil
+}
+
+// add has something written to the end of a file.
+func add(path string, write func(io.Writer) error) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return fmt.Errorf("show the report of %s: %w", r.Title, err)
+		return err
 	}
-	if err := r.write(f); err != nil {
-		f.Close()
-		return fmt.Errorf("show the report of %s: %w", r.Title, err)
+	return errors.Join(write(f), f.Close())
+}
+
+func (r *Report) writeFaults(to io.Writer) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var b bytes.Buffer // in one piece: other programs write to the same file
+	for _, f := range r.faults {
+		if err := json.NewEncoder(&b).Encode(f); err != nil {
+			return err
+		}
 	}
-	return f.Close()
+	_, err := to.Write(b.Bytes())
+	return err
 }
 
 func (r *Report) write(to io.Writer) error {

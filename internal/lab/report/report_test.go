@@ -21,6 +21,7 @@ func TestAReportShowsItsTablesAndHowManyTrialsWereVoid(t *testing.T) {
 	table.Set("kill -9", 1, "3.6 s")
 	table.Set("frozen", 1, "3.7 s")
 	table.Set("kill -9", 2, "two owners")
+	r.Fault(Fault{ID: "P01", Test: "kill", Expected: "moves", Out: time.Second, Void: 2})
 	r.Judged(&observer.Verdict{})
 	r.Judged(&observer.Verdict{Void: "asleep", Gap: 30 * time.Millisecond})
 	if err := r.Show(); err != nil {
@@ -41,6 +42,13 @@ faults: the observer judged 2 trials; 1 were void and played again (its longest 
 `
 	if string(got) != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	got, err = os.ReadFile(path + ".faults")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"ID":"P01","Test":"kill","Expected":"moves","Out":1000000000,"AtMost":0,"Dual":0,"Void":2}` + "\n"; string(got) != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
