@@ -46,6 +46,11 @@ const (
 	whatever                        // any director may own them at the end, and nobody or anybody in between
 )
 
+// String is the expectation in one word.
+func (e expectation) String() string {
+	return [...]string{stays: "stays", moves: "moves", whatever: "any"}[e]
+}
+
 // trial is one fault.
 type trial struct {
 	name   string
@@ -166,6 +171,9 @@ func play(t *testing.T, s *site.Site, tr trial) {
 				return
 			}
 		}
+		if tr.id != "" {
+			figures.Fault(report.Fault{ID: tr.id, Test: t.Name(), Expected: tr.expect.String(), Void: attempts, Unproved: true})
+		}
 		t.Errorf("the observer was not awake in any of %d attempts: nothing is proved", attempts)
 	})
 	if !passed {
@@ -250,8 +258,7 @@ func (s *scene) report(t *testing.T, tr trial, v *observer.Verdict, void int) {
 	if tr.id == "" || s.Keepalived != "" {
 		return
 	}
-	f := report.Fault{ID: tr.id, Test: t.Name(), Out: v.Interruption(), Dual: v.DualFor(), Void: void,
-		Expected: [...]string{stays: "stays", moves: "moves", whatever: "any"}[tr.expect]}
+	f := report.Fault{ID: tr.id, Test: t.Name(), Expected: tr.expect.String(), Out: v.Interruption(), Dual: v.DualFor(), Void: void}
 	if tr.bound != nil {
 		f.AtMost = tr.bound(s)
 	}

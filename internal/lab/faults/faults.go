@@ -61,11 +61,14 @@ virtual time, which plays most of these faults at once and in any order.
 func Page(to io.Writer, all []report.Fault) error {
 	var b bytes.Buffer
 	b.WriteString(head)
-	played, void := 0, 0
+	void, unproved := 0, 0
 	for _, f := range all {
-		played, void = played+1, void+f.Void
+		void += f.Void
+		if f.Unproved {
+			unproved++
+		}
 	}
-	fmt.Fprintf(&b, "\nIn this run: %d trials with an observer, and %d that were void.\n", played, void)
+	fmt.Fprintf(&b, "\nIn this run: %d faults before an observer, of which %d were not proved; %d trials were void.\n", len(all), unproved, void)
 	for _, s := range Catalogue {
 		fmt.Fprintf(&b, "\n## %s\n\n| | fault | expected | test | two owners | out | at most | void |\n|---|---|---|---|---|---|---|---|\n", s.Name)
 		for _, row := range s.Rows {
@@ -86,7 +89,11 @@ func writeRow(b *bytes.Buffer, row Row, all []report.Fault) {
 		if f.AtMost > 0 {
 			most = report.Milliseconds(f.AtMost)
 		}
-		lines = append(lines, []string{f.Expected + ": " + f.Test, report.Milliseconds(f.Dual), report.Milliseconds(f.Out), most, fmt.Sprint(f.Void)})
+		dual, out := report.Milliseconds(f.Dual), report.Milliseconds(f.Out)
+		if f.Unproved {
+			dual, out, most = "not proved", "not proved", "-"
+		}
+		lines = append(lines, []string{f.Expected + ": " + f.Test, dual, out, most, fmt.Sprint(f.Void)})
 	}
 	if len(row.By) > 0 {
 		lines = append(lines, []string{strings.Join(row.By, "<br>"), "", "", "", ""})

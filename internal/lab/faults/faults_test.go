@@ -119,8 +119,9 @@ func TestThePageIsOfThisCatalogue(t *testing.T) {
 func TestAPageShowsWhatWasReported(t *testing.T) {
 	all, err := Read(strings.NewReader(`{"ID":"N01","Test":"TestX/cut","Expected":"moves","Out":3000000000,"AtMost":4000000000,"Void":2}
 {"ID":"N24","Test":"TestY","Expected":"any","Dual":1000000}
+{"ID":"N24","Test":"TestZ","Expected":"any","Void":10,"Unproved":true}
 `))
-	if err != nil || len(all) != 2 || all[0].Out != 3*time.Second {
+	if err != nil || len(all) != 3 || all[0].Out != 3*time.Second {
 		t.Fatalf("%+v, %v", all, err)
 	}
 	var b bytes.Buffer
@@ -128,11 +129,11 @@ func TestAPageShowsWhatWasReported(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"In this run: 3 trials with an observer, and 2 that were void.",
+		"In this run: 4 faults before an observer, of which 1 were not proved; 12 trials were void.",
 		"| N01 | O is cut off, its link stays up | O's lease ends, B takes over | moves: TestA | 0.0 ms | 0.0 ms | - | 0 |\n" +
 			"|  |  |  | moves: TestX/cut | 0.0 ms | 3000.0 ms | 4000.0 ms | 2 |\n" +
 			"|  |  |  | internal/agent/sim.TestTimes |  |  |  |  |\n",
-		"any: TestY | 1.0 ms |", "| N21 | O alone does not reach the gateway | one handover | not in this run |",
+		"any: TestY | 1.0 ms |", "any: TestZ | not proved | not proved | - | 10 |", "| N21 | O alone does not reach the gateway | one handover | not in this run |",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the page does not have %q", want)

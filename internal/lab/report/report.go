@@ -70,6 +70,7 @@ type Fault struct {
 	AtMost   time.Duration // that is allowed; 0: any
 	Dual     time.Duration // with two owners
 	Void     int           // times that it was played in vain, because the observer was not awake
+	Unproved bool          // it was played in vain only
 }
 
 // Fault reports a fault. What has been reported goes to a file beside HAD_REPORT, with ".faults" after its name, one JSON value a line.

@@ -47,7 +47,7 @@ faults: the observer judged 2 trials; 1 were void and played again (its longest 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `{"ID":"P01","Test":"kill","Expected":"moves","Out":1000000000,"AtMost":0,"Dual":0,"Void":2}` + "\n"; string(got) != want {
+	if want := `{"ID":"P01","Test":"kill","Expected":"moves","Out":1000000000,"AtMost":0,"Dual":0,"Void":2,"Unproved":false}` + "\n"; string(got) != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
