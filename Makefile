@@ -7,6 +7,8 @@ export CGO_ENABLED = 0
 # How much of the long proofs runs in `make test`, and in their own targets.
 SIM_HOURS      ?= 80
 SIM_HOURS_LONG ?= 2000
+VIRTUAL_SEEDS      ?= 20
+VIRTUAL_SEEDS_LONG ?= 6000
 SIM_TESTS      := TestNeverTwoOwners|TestDuels|TestCanariesAreCaught
 FUZZ_TIME      ?= 5s
 FUZZ_TIME_LONG ?= 10m
@@ -57,11 +59,13 @@ ifdef SEED
 else
 	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.duels=100000 -sim.slow
 	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.adversarial
+	go test ./cluster -run TestTheRealLogInVirtualTime -count=1 -timeout 6h -v -virtual.seeds=$(VIRTUAL_SEEDS_LONG)
 endif
 
 sim-short:
 	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 30m -v -sim.hours=$(SIM_HOURS) -sim.duels=2000 -sim.slow
 	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 30m -v -sim.hours=5 -sim.adversarial
+	go test ./cluster -run TestTheRealLogInVirtualTime -count=1 -timeout 30m -v -virtual.seeds=$(VIRTUAL_SEEDS)
 
 # Real daemons in network namespaces, with an outside observer. Needs root; what needs stock keepalived needs `make tools`.
 # The figures that the tests have to show come at the end.

@@ -42,7 +42,7 @@ const (
 type gossipSeams struct {
 	rejoin time.Duration
 	probe  time.Duration
-	wrap   func(memberlist.NodeAwareTransport) memberlist.NodeAwareTransport
+	open   func(*slog.Logger, netip.AddrPort) (memberlist.NodeAwareTransport, error) // in place of openDoor
 }
 
 // gossip is this member's part in memberlist. Its callbacks run in memberlist's packet loop and never block.
@@ -87,17 +87,14 @@ func openGossip(c *Cluster) (*gossip, error) {
 	if err != nil {
 		return nil, err
 	}
-	logger := newLibraryLog(c.log, "memberlist").StandardLogger(nil)
 	address := netip.AddrPortFrom(c.cfg.Self.Address, uint16(c.cfg.Port+1))
-	network, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
-		BindAddrs: []string{address.Addr().String()}, BindPort: int(address.Port()), Logger: logger,
-	})
+	open := openDoor
+	if seam := c.cfg.seams.gossip.open; seam != nil {
+		open = seam
+	}
+	door, err := open(c.log, address)
 	if err != nil {
 		return nil, &ListenError{Purpose: "gossip", Network: "tcp and udp", Address: address, Err: err}
-	}
-	var door memberlist.NodeAwareTransport = network
-	if wrap := c.cfg.seams.gossip.wrap; wrap != nil {
-		door = wrap(door)
 	}
 	config := memberlist.DefaultLANConfig()
 	config.Name = c.cfg.Node
@@ -107,7 +104,7 @@ func openGossip(c *Cluster) (*gossip, error) {
 	config.AdvertiseAddr, config.AdvertisePort = config.BindAddr, config.BindPort
 	config.SecretKey = key
 	config.Delegate, config.Events = g, g
-	config.Logger = logger
+	config.Logger = newLibraryLog(c.log, "memberlist").StandardLogger(nil)
 	config.ProbeInterval, config.ProbeTimeout = gossipProbe, gossipProbe/2
 	if d := c.cfg.seams.gossip.probe; d > 0 {
 		config.ProbeInterval, config.ProbeTimeout = d, d/2
@@ -128,9 +125,17 @@ func openGossip(c *Cluster) (*gossip, error) {
 	g.queue = &memberlist.TransmitLimitedQueue{NumNodes: func() int { return len(c.cfg.Peers) },
 		RetransmitMult: gossipTransmits}
 	if g.list, err = memberlist.Create(config); err != nil {
-		return nil, errors.Join(fmt.Errorf("start gossip: %w", err), network.Shutdown())
+		return nil, errors.Join(fmt.Errorf("start gossip: %w", err), door.Shutdown())
 	}
 	return g, nil
+}
+
+// openDoor opens the sockets of gossip.
+func openDoor(log *slog.Logger, address netip.AddrPort) (memberlist.NodeAwareTransport, error) {
+	return memberlist.NewNetTransport(&memberlist.NetTransportConfig{
+		BindAddrs: []string{address.Addr().String()}, BindPort: int(address.Port()),
+		Logger: newLibraryLog(log, "memberlist").StandardLogger(nil),
+	})
 }
 
 // run tells everybody this member's standing when it has changed, and invites whoever is missing, until ctx ends.

@@ -238,6 +238,7 @@ type world struct {
 	nodes  map[string]*node
 	tweak  func(*Config)
 	log    *logSink
+	mu     sync.Mutex     // held to change nodes
 	opened func(*Cluster) // is called with each member before it runs; may be nil
 }
 
@@ -306,8 +307,9 @@ func (w *world) config(name string) Config {
 	cfg.seams.fault = w.disks[name].fault
 	cfg.seams.gossip.rejoin = 300 * time.Millisecond
 	cfg.seams.gossip.probe = 200 * time.Millisecond
-	cfg.seams.gossip.wrap = func(t memberlist.NodeAwareTransport) memberlist.NodeAwareTransport {
-		return &cutGossip{t, w.fabric, self.Address}
+	cfg.seams.gossip.open = func(log *slog.Logger, address netip.AddrPort) (memberlist.NodeAwareTransport, error) {
+		door, err := openDoor(log, address)
+		return &cutGossip{door, w.fabric, self.Address}, err
 	}
 	if w.tweak != nil {
 		w.tweak(&cfg)
@@ -342,7 +344,9 @@ func (w *world) start(name string) *node {
 		n.err = c.Run(ctx)
 		<-collected
 	}()
+	w.mu.Lock()
 	w.nodes[name] = n
+	w.mu.Unlock()
 	return n
 }
 
