@@ -81,7 +81,7 @@ func (a *Agent) serve(presented *check.TLS) {
 	if a.services != nil {
 		a.services.configure(a.work, a.cfg, c)
 	} else {
-		a.balancer.Configure(c)
+		a.balancer.Configure(c, nil)
 	}
 	a.absent = nil
 	a.tellAbsent()

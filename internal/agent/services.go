@@ -36,7 +36,7 @@ const (
 
 // loadBalancer is a *balancer.Balancer.
 type loadBalancer interface {
-	Configure(balancer.Config)
+	Configure(balancer.Config, map[balancer.Server]balancer.Override)
 	Override(map[balancer.Server]balancer.Override)
 	Status(context.Context) (balancer.Status, error)
 }
@@ -73,10 +73,11 @@ type services struct {
 
 	// What follows belongs to Run.
 	started  time.Time
-	caughtUp chan struct{} // closed once this member has all that was committed before its start
-	served   *conf.Config  // the configuration that is configured; nil: none
-	table    fsm.Table     // that is configured
-	newest   uint64        // newest version of a service in table
+	caughtUp chan struct{}    // closed once this member has all that was committed before its start
+	served   *conf.Config     // the configuration that is configured; nil: none
+	next     *balancer.Config // to be configured with the next decision; nil: none
+	table    fsm.Table        // that is configured
+	newest   uint64           // newest version of a service in table
 	parsed   map[string]parsedService
 	checks   map[string]time.Duration
 	health   map[shared.Server]shared.Health
@@ -261,7 +262,7 @@ func (s *services) step(ctx context.Context) time.Duration {
 		s.serveTable(cfg, around, table)
 	}
 	if table.Changed == 0 {
-		s.balancer.Override(map[balancer.Server]balancer.Override{})
+		s.override(map[balancer.Server]balancer.Override{})
 		s.seed(ctx, cfg)
 		return firstTable
 	}
@@ -296,7 +297,8 @@ func (s *services) decideAgain(table fsm.Table, holds map[string]shared.Hold) {
 	}
 }
 
-// serveTable configures the load balancer, if it has to serve something else.
+// serveTable makes the next configuration of the load balancer, if it has to serve something else. What overrules it goes along: a
+// decision follows.
 func (s *services) serveTable(cfg *conf.Config, around balancer.Config, table fsm.Table) {
 	anew := s.served == nil || s.served != cfg || (s.table.Changed == 0) != (table.Changed == 0)
 	if s.served != cfg {
@@ -335,7 +337,7 @@ func (s *services) serveTable(cfg *conf.Config, around balancer.Config, table fs
 	if anew {
 		s.checks = intervals(all)
 		around.Virtual, around.Groups = all, groups
-		s.balancer.Configure(around)
+		s.next = &around
 	}
 	newest := uint64(0)
 	for _, service := range table.Services {
@@ -477,8 +479,19 @@ func (s *services) decide(table fsm.Table, holds map[string]shared.Hold) shared.
 		}
 		overrides[balancer.Server{Virtual: name.Service, Address: address}] = o
 	}
-	s.balancer.Override(overrides)
+	s.override(overrides)
 	return d
+}
+
+// override gives the load balancer what overrules checks and definitions, together with the next configuration, if there is one: what
+// the cluster knows to be down must not be served for a moment.
+func (s *services) override(all map[balancer.Server]balancer.Override) {
+	if s.next == nil {
+		s.balancer.Override(all)
+		return
+	}
+	s.balancer.Configure(*s.next, all)
+	s.next = nil
 }
 
 // lookAtHealth takes in what this director's own checks say.

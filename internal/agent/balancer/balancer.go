@@ -131,8 +131,16 @@ func New(opt Options) *Balancer {
 		table: newTable(opt.Open, opt.Log)}
 }
 
-// Configure replaces what is served. What is in both configurations keeps its state and is not touched in the kernel.
-func (b *Balancer) Configure(c Config) { b.ask(func(p *pending) { p.config = &c }) }
+// Configure replaces what is served and, in the same moment, what people and the cluster say of it; nil: that stays. What is in both
+// configurations keeps its state and is not touched in the kernel.
+func (b *Balancer) Configure(c Config, all map[Server]Override) {
+	b.ask(func(p *pending) {
+		p.config = &c
+		if all != nil {
+			p.overrides = maps.Clone(all)
+		}
+	})
+}
 
 // Override replaces what people and the cluster say of servers, over what the configuration and the checks say.
 func (b *Balancer) Override(all map[Server]Override) {
@@ -211,10 +219,12 @@ func (b *Balancer) take() {
 	p := b.pending
 	b.pending = pending{}
 	b.mu.Unlock()
-	if p.config != nil {
-		b.configure(*p.config)
-	}
-	if p.overrides != nil {
+	switch {
+	case p.config != nil && p.overrides == nil:
+		b.configure(*p.config, b.overrides)
+	case p.config != nil:
+		b.configure(*p.config, p.overrides)
+	case p.overrides != nil:
 		b.override(p.overrides, false)
 	}
 	if p.absent != nil || p.config != nil {
@@ -236,7 +246,7 @@ func (b *Balancer) take() {
 	}
 }
 
-func (b *Balancer) configure(c Config) {
+func (b *Balancer) configure(c Config, overrides map[Server]Override) {
 	p := translate(&c)
 	out := b.pool.Configure(p.virtuals, c.Global.RSInitNotifies)
 	ended := slices.IndexFunc(out.Notices, func(n lvs.Notice) bool { return !n.Ending })
@@ -252,7 +262,7 @@ func (b *Balancer) configure(c Config) {
 	maps.DeleteFunc(b.findings, func(id string, _ Finding) bool { return p.places[id].virtual == "" })
 	maps.DeleteFunc(b.changes, func(s Server, _ change) bool { return p.find(s) == nil })
 	b.changed(out, "it is configured so")
-	b.override(b.overrides, true) // of servers that are new
+	b.override(overrides, true) // of servers that are new
 	b.checks.Set(p.checks, c.TLS)
 }
 

@@ -199,9 +199,14 @@ func load(t *testing.T, text string) *conf.Config {
 
 func (d *director) configure(text string) {
 	d.t.Helper()
+	d.configureWith(text, nil)
+}
+
+func (d *director) configureWith(text string, all map[Server]Override) {
+	d.t.Helper()
 	c := load(d.t, text)
 	d.b.Configure(Config{Virtual: c.VirtualServers, Groups: c.VirtualServerGroups, Global: &c.Global,
-		Notifier: &notify.Notifier{Runner: &notify.Runner{}, Receivers: []notify.Receiver{d.ear}, Logger: d.b.log}})
+		Notifier: &notify.Notifier{Runner: &notify.Runner{}, Receivers: []notify.Receiver{d.ear}, Logger: d.b.log}}, all)
 	synctest.Wait()
 }
 
@@ -539,5 +544,21 @@ func TestALargeTableChangesInProportion(t *testing.T) {
 		}
 		later(10 * time.Second)
 		d.expect()
+	})
+}
+
+// TestNeverServesWhatTheClusterSaysIsDown: not even for a moment, when it is configured, and not when it is configured anew.
+func TestNeverServesWhatTheClusterSaysIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := start(t, "", nil)
+		down := map[Server]Override{{Virtual: web.String(), Address: first}: {lvs.Override{Found: &lvs.Verdict{}}, "lb2 says so"}}
+		d.configureWith(plain, down)
+		d.expect("add service TCP 192.0.2.1:80", "add server 10.0.0.2:80 of TCP 192.0.2.1:80")
+		third := strings.Replace(plain, "real_server 10.0.0.1 80", "real_server 10.0.0.3 80 {\n}\nreal_server 10.0.0.1 80", 1)
+		down[Server{web.String(), netip.MustParseAddrPort("10.0.0.3:80")}] = Override{lvs.Override{Found: &lvs.Verdict{}}, "lb2 says so"}
+		d.configureWith(third, down)
+		d.expect()
+		d.configureWith(third, map[Server]Override{})
+		d.expect("add server 10.0.0.1:80 of TCP 192.0.2.1:80", "add server 10.0.0.3:80 of TCP 192.0.2.1:80")
 	})
 }

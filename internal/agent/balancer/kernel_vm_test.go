@@ -82,7 +82,7 @@ func serve(t *testing.T, cfg *conf.Config, keep bool) *served {
 		},
 		Checks: func(found func(string, Finding)) Checks { s.checks.found = found; return s.checks }})
 	ctx, cancel := context.WithCancel(t.Context())
-	s.b.Configure(Config{Virtual: cfg.VirtualServers, Groups: cfg.VirtualServerGroups, Global: &cfg.Global})
+	s.b.Configure(Config{Virtual: cfg.VirtualServers, Groups: cfg.VirtualServerGroups, Global: &cfg.Global}, nil)
 	go s.b.Run(ctx)
 	s.stop = func() { cancel(); <-s.b.ended }
 	t.Cleanup(s.stop)
