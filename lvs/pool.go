@@ -52,6 +52,7 @@ type Override struct {
 	Weight *int64   // instead of the configured one
 	Drain  bool     // no new connections
 	Found  *Verdict // instead of what the checks found; Adds is to Weight
+	Begins bool     // without Found: the checks do not count, and the server is as it was before the first of them
 }
 
 // NoticeKind is a kind of Notice.
@@ -220,6 +221,9 @@ func (s *server) up() bool {
 	if f := s.override.Found; f != nil {
 		return f.Up
 	}
+	if s.override.Begins {
+		return !slices.ContainsFunc(s.Checks, func(c Check) bool { return c.Alpha })
+	}
 	for _, c := range s.checks {
 		if !c.Up {
 			return false
@@ -239,7 +243,7 @@ func (s *server) weight() int64 {
 	}
 	if f := s.override.Found; f != nil {
 		w += f.Adds
-	} else {
+	} else if !s.override.Begins {
 		for _, c := range s.checks {
 			w += c.Adds
 		}
@@ -285,8 +289,8 @@ func (v *virtual) tell(s *server, out *Outcome) {
 
 // failed tells whether somebody has found the server down, as opposed to it having to show that it is up.
 func (s *server) failed() bool {
-	if s.override.Found != nil {
-		return true
+	if s.override.Found != nil || s.override.Begins {
+		return s.override.Found != nil
 	}
 	for _, c := range s.checks {
 		if c.ran && !c.Up {

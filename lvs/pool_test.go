@@ -164,6 +164,15 @@ func TestOverrides(t *testing.T) {
 	if found, known := p.Health("web", two); found.Up || !known {
 		t.Errorf("our own checks say %v, %v", found, known)
 	}
+	expect(t, p, p.Override("web", two, Override{}), table{one: 0}, ServerDown, QuorumDown)
+	expect(t, p, p.Override("web", two, Override{Begins: true}), table{one: 0, two: 2}, ServerUp, QuorumUp)
+	expect(t, p, p.Found("web", two, "tcp", Verdict{Up: true, Adds: 3}), table{one: 0, two: 2})
+	expect(t, p, p.Override("web", two, Override{}), table{one: 0, two: 5})
+	alpha := NewPool()
+	alpha.Configure([]VirtualServer{site(func(v *VirtualServer) { v.Servers[1].Checks[0].Alpha = true })}, false)
+	expect(t, alpha, alpha.Override("web", two, Override{Begins: true}), table{one: 2})
+	expect(t, alpha, alpha.Found("web", two, "tcp", Verdict{}), table{one: 2})
+	expect(t, alpha, alpha.Override("web", two, Override{}), table{one: 2}, ServerDown)
 }
 
 func TestServicesOfAGroup(t *testing.T) {

@@ -297,8 +297,8 @@ func (s *services) decideAgain(table fsm.Table, holds map[string]shared.Hold) {
 	}
 }
 
-// serveTable makes the next configuration of the load balancer, if it has to serve something else. What overrules it goes along: a
-// decision follows.
+// serveTable makes the next configuration of the load balancer, if it has to serve something else. A decision follows, and
+// what overrules checks and definitions goes along.
 func (s *services) serveTable(cfg *conf.Config, around balancer.Config, table fsm.Table) {
 	anew := s.served == nil || s.served != cfg || (s.table.Changed == 0) != (table.Changed == 0)
 	if s.served != cfg {
@@ -466,7 +466,7 @@ func (s *services) decide(table fsm.Table, holds map[string]shared.Hold) shared.
 		if err != nil {
 			continue // a key that this version does not make
 		}
-		o := balancer.Override{Override: lvs.Override{Drain: say.Drain}, Reason: "as the cluster says"}
+		o := balancer.Override{Override: lvs.Override{Drain: say.Drain, Begins: say.Begins}, Reason: "as the cluster says"}
 		if say.Weight != nil {
 			weight := int64(*say.Weight)
 			o.Weight = &weight
@@ -483,8 +483,8 @@ func (s *services) decide(table fsm.Table, holds map[string]shared.Hold) shared.
 	return d
 }
 
-// override gives the load balancer what overrules checks and definitions, together with the next configuration, if there is one: what
-// the cluster knows to be down must not be served for a moment.
+// override gives the load balancer what overrules checks and definitions, together with the next configuration, if there is
+// one: what the cluster knows to be down must not be served for a moment.
 func (s *services) override(all map[balancer.Server]balancer.Override) {
 	if s.next == nil {
 		s.balancer.Override(all)

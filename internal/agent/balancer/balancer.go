@@ -80,7 +80,7 @@ type Override struct {
 
 // same tells whether two say the same, for whatever reason.
 func (o Override) same(p Override) bool {
-	return o.Drain == p.Drain && equal(o.Weight, p.Weight) && equal(o.Found, p.Found)
+	return o.Drain == p.Drain && o.Begins == p.Begins && equal(o.Weight, p.Weight) && equal(o.Found, p.Found)
 }
 
 func equal[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
@@ -131,8 +131,8 @@ func New(opt Options) *Balancer {
 		table: newTable(opt.Open, opt.Log)}
 }
 
-// Configure replaces what is served and, in the same moment, what people and the cluster say of it; nil: that stays. What is in both
-// configurations keeps its state and is not touched in the kernel.
+// Configure replaces what is served and, in the same moment, what people and the cluster say of it; nil: that stays. What is
+// in both configurations keeps its state and is not touched in the kernel.
 func (b *Balancer) Configure(c Config, all map[Server]Override) {
 	b.ask(func(p *pending) {
 		p.config = &c

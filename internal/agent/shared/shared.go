@@ -3,9 +3,9 @@
 // is pure: what it knows is in its arguments.
 //
 // The owner's own checks count, at once, and what they find is told to the cluster. Everybody else goes by what the cluster
-// has, and checks all the same, so as to know when it is the owner. Upon a grant the new owner begins with what the cluster
-// has. Where its own checks have said otherwise all along, they get one interval to think again before they count; what they
-// find after the grant counts at once.
+// has, to which a server that nobody has said anything about is one that has yet to be checked, and checks all the same, so
+// as to know when it is the owner. Upon a grant the new owner begins with what the cluster has. Where its own checks have said
+// otherwise all along, they get one interval to think again before they count; what they find after the grant counts at once.
 package shared
 
 import (
@@ -48,6 +48,7 @@ type Say struct {
 	Weight *uint32     // instead of that of the definition
 	Drain  bool        //
 	Found  *fsm.Health // instead of what the checks say
+	Begins bool        // the checks do not count: it is as it was before them
 }
 
 // Decision is what follows.
@@ -75,10 +76,10 @@ func Decide(w World) Decision {
 			tell := false
 			switch found := server.Found; {
 			case group == "":
+			case !held && found == nil:
+				say.Begins = true
 			case !held:
-				if found != nil {
-					say.Found = &found.Health
-				}
+				say.Found = &found.Health
 			case found == nil:
 				tell = own.Known
 			case !own.Known:

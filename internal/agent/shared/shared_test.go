@@ -35,7 +35,7 @@ func TestDecide(t *testing.T) {
 		look   clock.Time
 	}{
 		{name: "standby goes by the cluster", server: found(down), own: Health{up, true, 1}, group: "g", say: Say{Found: &down}},
-		{name: "standby, and nobody has said anything", own: Health{down, true, 1}, group: "g"},
+		{name: "standby, and nobody has said anything", own: Health{down, true, 1}, group: "g", say: Say{Begins: true}},
 		{name: "no group: each by its own", server: found(down), own: Health{up, true, 1}},
 		{name: "owner, of one mind", server: found(up), own: Health{up, true, 1}, held: true, group: "g"},
 		{name: "owner, first word", own: Health{up, true, 1}, held: true, group: "g", tell: true},
@@ -149,7 +149,9 @@ func (tr *trial) decide(d *director) {
 
 // serves tells whether a director sends traffic to a server.
 func (d *director) serves(name Server) bool {
-	if say := d.says[name]; say.Found != nil {
+	if say := d.says[name]; say.Begins {
+		return true
+	} else if say.Found != nil {
 		return say.Found.Up
 	}
 	return d.health[name].Up
