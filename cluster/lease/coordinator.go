@@ -58,7 +58,9 @@ type clearing struct {
 	sentAt   clock.Time
 	answers  map[Member]clearAnswer
 	attempts int
-	wakeAt   clock.Time // when the step is over, or to be repeated
+	wakeAt   clock.Time    // when the step is over, or to be repeated
+	since    clock.Time    // when the claim came
+	pause    time.Duration // after a round with a voter that does not know yet what the log says
 
 	yield Yield // while yielding
 	owner Member
@@ -141,7 +143,7 @@ func (n *Node) onClaim(now clock.Time, from Member, life Life, claim Claim) {
 			return
 		}
 	}
-	p := &clearing{claim: claim, from: from, fromLife: life}
+	p := &clearing{claim: claim, from: from, fromLife: life, since: now, pause: shortestInterval}
 	c.clearings[claim.Group] = p
 	n.ask(now, p, probing)
 }
@@ -183,7 +185,26 @@ func (n *Node) onClearReply(now clock.Time, from Member, life Life, reply ClearR
 		return
 	}
 	p.answers[from] = clearAnswer{life, reply}
+	if n.outdated(now, p) {
+		p.wakeAt = clock.Earliest(p.wakeAt, max(now, p.sentAt.Add(p.pause)))
+		return
+	}
 	n.weigh(now, p, false)
+}
+
+// outdated tells whether a voter is in the way for the sake of an epoch that is over, as this member's log says: it will soon
+// know, and is asked again. Others may never answer: whoever has just died is one of the voters.
+func (n *Node) outdated(now clock.Time, p *clearing) bool {
+	if p.step != probing && p.step != clearingNow || n.log.Released(p.claim.Group) < n.log.Epoch(p.claim.Group) ||
+		now >= p.since.Add(n.holdSpan()) {
+		return false
+	}
+	for _, a := range p.answers {
+		if a.reply.Refused == RefusedPromised {
+			return true
+		}
+	}
+	return false
 }
 
 // weigh decides on the answers so far; final says that no more will count.
@@ -391,10 +412,17 @@ func (n *Node) coordinate(now clock.Time) {
 	}
 	for _, group := range sorted(c.clearings) {
 		p := c.clearings[group]
+		outdated := n.outdated(now, p)
+		if outdated {
+			p.wakeAt = clock.Earliest(p.wakeAt, max(now, p.sentAt.Add(p.pause))) // the log may have told it just now
+		}
 		if now < p.wakeAt {
 			continue
 		}
 		switch {
+		case outdated:
+			p.pause = min(2*p.pause, n.resendEvery())
+			n.ask(now, p, probing)
 		case p.step == probing || p.step == clearingNow:
 			n.weigh(now, p, !n.cfg.Broken.LateClearances)
 		case p.step == granting || p.step == transferring:
@@ -550,7 +578,11 @@ func (n *Node) stands(now clock.Time, s Stands) {
 
 // invite asks the next candidate, or tells the owner that there is none.
 func (n *Node) invite(now clock.Time, group string, s *search) {
-	if n.coordinator.clearings[group] != nil {
+	switch {
+	case Epoch(n.log.Epoch(group)) > s.epoch: // somebody has it by now
+		delete(n.coordinator.searches, group)
+		return
+	case n.coordinator.clearings[group] != nil:
 		s.inviteAt = now.Add(n.clearWindow()) // somebody is on the way
 		return
 	}

@@ -184,6 +184,18 @@ type Invite struct {
 	Reason string
 }
 
+// LastWords is what is to be said for a life of a director that is dead, once it is invisible under an epoch for good: to
+// the voters that it gives the epoch up, and to whoever leads the log that somebody else should have the group, and that the
+// epoch is over. It is the same for all members, in this order, and may be said at any time and as often as one likes: it
+// names the life, which can hold nothing any more.
+func LastWords(life Life, group string, epoch Epoch, reason string) []Message {
+	return []Message{
+		{FromLife: life, Waive: &Waive{Group: group, Epoch: epoch, Life: life}},
+		{FromLife: life, Resign: &Resign{Group: group, Epoch: epoch, Reason: reason}},
+		{FromLife: life, Release: &Release{Group: group, Epoch: epoch, Life: life, Reason: reason}},
+	}
+}
+
 // Encode returns the wire form of m.
 func (m Message) Encode() []byte {
 	b, err := json.Marshal(m)
