@@ -82,6 +82,7 @@ func (c *Cluster) registerMethods() {
 	c.handlers[methodSubmit] = typed(c.onSubmit)
 	c.handlers[methodRemove] = typed(c.onRemove)
 	c.handlers[methodRemoved] = typed(c.onRemoved)
+	c.handlers[methodLastWords] = typed(c.onLastWords)
 }
 
 // typed decodes a request for a handler.

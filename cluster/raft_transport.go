@@ -149,13 +149,17 @@ func (t *raftTransport) RequestPreVote(id raft.ServerID, to raft.ServerAddress, 
 	})
 }
 
-// persist repeats a request for a vote until it is answered for good, or for a while: quickly as long as voters may not
-// have noticed the death of the leader yet, then more rarely.
+// persist repeats a request for a vote until it is answered for good, or for a while: at once if it went into a connection
+// that had ended, of which raft may have kept some; quickly as long as voters may not have noticed the death of the leader
+// yet, then more rarely.
 func (t *raftTransport) persist(limit time.Duration, ask func() (again bool, err error)) error {
 	heartbeat := t.host.timing.Heartbeat
 	start := time.Now()
-	for {
+	for tries := 1; ; tries++ {
 		again, err := ask()
+		if again && err != nil && tries <= raftConnections {
+			continue
+		}
 		past := time.Since(start)
 		wait := heartbeat / 50
 		if past > heartbeat/5 {

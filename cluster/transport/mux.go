@@ -119,7 +119,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 // Mux is the one port of a member.
 type Mux struct {
 	cfg      Config
-	listener net.Listener
+	listener net.Listener // nil: it only dials
 	peers    map[netip.Addr]bool
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -144,13 +144,20 @@ func Listen(cfg Config) (*Mux, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Mux{cfg: cfg, listener: listener, peers: map[netip.Addr]bool{}, pending: map[netip.Addr][]net.Conn{},
+	m := Outgoing(cfg)
+	m.listener = listener
+	return m, nil
+}
+
+// Outgoing makes a Mux without a port, for a process that only speaks: it dials, and accepts nothing.
+func Outgoing(cfg Config) *Mux {
+	m := &Mux{cfg: cfg, peers: map[netip.Addr]bool{}, pending: map[netip.Addr][]net.Conn{},
 		open: map[openKey][]*Conn{}, outgoing: map[*Conn]net.Conn{}}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	for _, a := range cfg.Peers {
 		m.peers[a.Unmap()] = true
 	}
-	return m, nil
+	return m
 }
 
 // Serve accepts connections until Close.
@@ -377,7 +384,10 @@ func (m *Mux) Close() error {
 	m.mu.Lock()
 	m.closed = true
 	m.cancel()
-	err := m.listener.Close()
+	var err error
+	if m.listener != nil {
+		err = m.listener.Close()
+	}
 	for _, list := range m.pending {
 		for _, c := range list {
 			_ = c.Close()
