@@ -56,11 +56,11 @@ type Config struct {
 	ReceiveBuffer int
 
 	// OnRejected is called for each message for this router that failed a check. May be nil.
-	OnRejected func(Rejected)
+	OnRejected func(Rejected) `json:"-"`
 
 	// OnStatus is called when the Status changes after Open, in the order of the changes, by whoever caused the change and
 	// with the Hub locked. May be nil.
-	OnStatus func(Status)
+	OnStatus func(Status) `json:"-"`
 }
 
 // Received is an advertisement that passed all checks.
