@@ -19,6 +19,7 @@ import (
 	"github.com/hactl/had/fencing/watchdog"
 	"github.com/hactl/had/fsm"
 	"github.com/hactl/had/internal/agent/balancer"
+	"github.com/hactl/had/internal/agent/companion"
 	"github.com/hactl/had/internal/agent/director"
 	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/internal/clock/leaseclock"
@@ -65,6 +66,8 @@ type Options struct {
 	// read; what is wrong with it is in the findings, and the Config is nil if it cannot be used.
 	Reread     func() (*conf.Config, []conf.Finding, error)
 	Supervisor Supervisor // nil: nobody
+
+	Companion *companion.Keeper // who takes back what is held when this process dies; nil: nobody
 
 	KeepIPVS bool // the table of IPVS stays when the process ends (--dont-release-ipvs)
 
@@ -314,6 +317,7 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 	for _, i := range a.instances {
 		i.holding.kernel = a.manager
 	}
+	a.opt.Companion.Live(a.estate())
 	if err := a.placeInstances(); err != nil {
 		return err
 	}
@@ -614,6 +618,7 @@ func (a *Agent) withdraw() {
 		}
 	}
 	a.dropStatic()
+	a.opt.Companion.Forget()
 	a.promotion.wanted = nil
 	if err := a.promotion.restore(); err != nil {
 		a.log.Error("cannot restore promote_secondaries", "err", err)
@@ -645,6 +650,7 @@ func (a *Agent) fromWorld(ev any) {
 	case radioChanged:
 		a.radioWaits.Store(false) // first: what changes from here on may be missed by this look
 		a.look()
+		a.bequeathAll() // what speaks may speak from elsewhere
 	case scriptResult:
 		a.scriptDone(ev)
 	case fileChanged:

@@ -96,6 +96,11 @@ func (a *Agent) expired(notAfter clock.Time) bool {
 // arm opens the guard of groups, or keeps it open for longer, and lets their addresses live on.
 func (a *Agent) arm(arms []director.GuardArm) (results []director.Event) {
 	failed := make([]string, len(arms))
+	for _, g := range arms {
+		if g.First {
+			a.opt.Companion.Lease(g.Group, uint64(g.Epoch))
+		}
+	}
 	if a.guard != nil {
 		leases := make([]guard.Lease, len(arms))
 		for i, g := range arms {
@@ -201,6 +206,7 @@ func (a *Agent) take(act director.TakeAddresses) []director.Event {
 	if a.expired(act.NotAfter) {
 		return nil // the next tick tells the machine
 	}
+	a.bequeath(i)
 	until := act.NotAfter
 	if a.guard == nil && !i.holding.lifetime {
 		until = 0
@@ -225,6 +231,7 @@ func (a *Agent) changeAddresses(act director.ChangeAddresses) []director.Event {
 	if a.expired(act.NotAfter) {
 		return nil // the next tick tells the machine
 	}
+	a.bequeath(i)
 	added, err := i.holding.add(a.clock.Now())
 	if len(added) > 0 {
 		a.announceAddresses(i, added, max(1, i.conf.GARP.MasterRepeat), act.NotAfter)
@@ -249,6 +256,8 @@ func (a *Agent) drop(act director.DropAddresses) {
 	if err := i.holding.drop(); err != nil {
 		i.stuck = err.Error()
 		a.log.Error("cannot remove addresses", "instance", act.Instance, "err", err)
+	} else {
+		a.opt.Companion.Drop(act.Instance)
 	}
 	a.takenChanged = true
 }
@@ -266,11 +275,13 @@ func (a *Agent) confirm(act director.ConfirmInvisible) []director.Event {
 				return nil // asked again with the next event
 			}
 			i.stuck = ""
+			a.opt.Companion.Drop(name)
 		}
 		if a.guard != nil && a.guard.Shut([]string{act.Group}) == nil {
 			delete(a.unshut, act.Group)
 		}
 	}
+	a.opt.Companion.Lease(act.Group, 0)
 	return []director.Event{director.Invisible(act)}
 }
 

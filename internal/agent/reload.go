@@ -227,7 +227,14 @@ func (a *Agent) adopt(c *candidate) (done bool) {
 	if c.monitor != nil {
 		a.runForwardingMonitor(c.monitor)
 	}
+	before := a.order
 	kept := a.replaceInstances(c)
+	a.bequeathAll()
+	for _, name := range before {
+		if a.instances[name] == nil {
+			a.opt.Companion.Drop(name)
+		}
+	}
 	for _, old := range c.unneeded {
 		a.deleteCarrier(old)
 	}

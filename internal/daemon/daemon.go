@@ -59,6 +59,8 @@ type Configuration struct {
 	Supervisor *Supervisor
 
 	KeepIPVS bool // --dont-release-ipvs
+
+	background bool
 }
 
 // Run parses a command line, reads the configuration and calls work with it until the process is told to end. It returns
@@ -154,7 +156,7 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 	defer func() { unsupervised(); <-supervised }()
 	log.Info("started", "program", name, "version", version, "config", flags.File)
 	if err := work(ctx, Configuration{Config: c, Findings: findings, Socket: socketOf(flags, c, namespace), Signals: signals, Reread: reread,
-		Supervisor: supervisor, KeepIPVS: flags.KeepIPVS}, log); err != nil {
+		Supervisor: supervisor, KeepIPVS: flags.KeepIPVS, background: background}, log); err != nil {
 		log.Error("ended", "err", err)
 		var unusable *ConfigError
 		if errors.As(err, &unusable) {

@@ -164,6 +164,49 @@ func TestBackground(t *testing.T) {
 	s.ends(s.start("keepalived", nil, "-p", path), daemon.ExitConfig) // what goes wrong at the start is told
 }
 
+// Without a cluster a daemon that dies leaves no address behind: its companion resigns for it, so that a backup does not wait for the
+// down timer to run out; and the next daemon starts.
+func TestDeathWithoutACluster(t *testing.T) {
+	t.Parallel()
+	s := newLone(t)
+	backup, err := s.lab.AddHost("r2", netip.MustParsePrefix("10.77.0.2/24"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := s.start("", nil)
+	s.eventually("the address is there", s.ownsAddress)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "keepalived.conf")
+	if err := os.WriteFile(file, []byte(strings.Replace(loneConfig, "priority 255", "priority 200", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second, err := backup.Start(lab.Command{Path: binaries.Had, LogFile: filepath.Join(dir, "log"),
+		Args: []string{"-f", file, "--control-socket", filepath.Join(dir, "had.sock")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(4 * time.Second) // longer than its down timer: it hears the first one
+	took := func() bool { has, err := backup.HasAddr(netip.MustParseAddr("10.77.0.70")); return err == nil && has }
+	if took() {
+		t.Fatal("the backup has the address, too")
+	}
+	if err := first.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-first.Done()
+	began := time.Now()
+	s.eventually("the address is gone", func() bool { return !s.ownsAddress() })
+	s.eventually("the backup has the address", took)
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("the backup took over after %s: nobody has resigned", took)
+	}
+	if err := second.Stop(endLimit); err != nil {
+		t.Error(err)
+	}
+	s.start("", nil)
+	s.eventually("the address is there again", s.ownsAddress)
+}
+
 // systemd's Type=notify.
 func TestServiceManager(t *testing.T) {
 	t.Parallel()

@@ -22,9 +22,10 @@ func calm(preempt bool) *shape {
 }
 
 const (
-	hour   = time.Hour
-	down   = 3*time.Second + 160*time.Second/256 // Active_Down_Interval of the second director
-	moment = 20 * time.Millisecond
+	hour    = time.Hour
+	down    = 3*time.Second + 160*time.Second/256 // Active_Down_Interval of the second director
+	moment  = 20 * time.Millisecond
+	mourned = time.Second / 2 // until a companion that is slow is done, and an election on the way
 )
 
 // TestTimes holds the figures of the design's section 4.4 and of L2, L4: one fault at a time, at 25 random phases, on a
@@ -45,6 +46,8 @@ func TestTimes(t *testing.T) {
 		{name: "owner hears nobody", faults: []Fault{{Kind: Deafen, On: Owner, For: hour}}, moves: 1, dark: down, within: down + 5*time.Second},
 		{name: "owner cannot send", faults: []Fault{{Kind: Mute, On: Owner, For: hour}}, moves: 1, dark: down, within: down + moment},
 		{name: "owner is killed", faults: []Fault{{Kind: KillProc, On: Owner, For: hour}}, moves: 1, dark: down, within: down + moment},
+		{name: "owner's daemon is killed, its companion lives", faults: []Fault{{Kind: KillDaemon, On: Owner, For: hour}}, moves: 1,
+			dark: mourned, within: mourned},
 		{name: "owner is stopped for long", faults: []Fault{{Kind: StopProc, On: Owner, For: hour}}, moves: 1, dark: down,
 			within: down + moment},
 		{name: "owner's machine is paused", faults: []Fault{{Kind: PauseVM, On: Owner, For: hour}}, moves: 1, dark: down + moment,

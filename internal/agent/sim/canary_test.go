@@ -29,7 +29,7 @@ type canary struct {
 // H4 stop. Such a rule is shown to be needed with those two open.
 var canaries = []canary{
 	{name: "NoGuard", hours: 0.1, broken: Broken{NoGuard: true}},
-	{name: "RelativeOnly", hours: 0.5, broken: Broken{RelativeOnly: true}},
+	{name: "RelativeOnly", slow: true, hours: 5, broken: Broken{RelativeOnly: true}},
 	{name: "AbsoluteOnly", slow: true, hours: 5, broken: Broken{AbsoluteOnly: true}},
 	{name: "SlewedTimeout", slow: true, hours: 5, broken: Broken{SlewedTimeout: true}},
 	{name: "KeepLeftovers", hours: 0.1, broken: Broken{KeepLeftovers: true}},
@@ -39,12 +39,14 @@ var canaries = []canary{
 	{name: "A1: AnyAddress, clusters", profile: Files, hours: 1, lease: lease.Broken{AnyAddress: true}},
 	{name: "A1: AddBeforeCovered", profile: Files, hours: 1, director: director.Broken{AddBeforeCovered: true}},
 	{name: "H7: ReleaseBeforeInvisible", hours: 0.1, director: director.Broken{ReleaseBeforeInvisible: true}},
+	{name: "SpeakFirst", hours: 0.5, broken: Broken{SpeakFirst: true}},
+	{name: "StoppedIsDead", hours: 1, profile: Guards, broken: Broken{StoppedIsDead: true}},
 
 	{name: "BelieveAnyFence", slow: true, hours: 2, profile: Fences, director: director.Broken{BelieveAnyFence: true}},
 	{name: "F05: FenceCoversLater", slow: true, hours: 10, profile: Fences, director: director.Broken{FenceCoversLater: true},
 		lease: lease.Broken{KeepWhenDeclaredOff: true}},
 
-	{name: "ShortPromise", walks: 100, lease: lease.Broken{ShortPromise: true}},
+	{name: "ShortPromise", slow: true, walks: 300, lease: lease.Broken{ShortPromise: true}},
 	{name: "V1: AcceptOlderEpochs", walks: 20, lease: open(lease.Broken{AcceptOlderEpochs: true})},
 	{name: "V2: ClearRunningPromise", walks: 20, lease: lease.Broken{ClearRunningPromise: true, NoFirstCheck: true}},
 	{name: "V3: NoAbstain", slow: true, walks: 3000, lease: open(lease.Broken{NoAbstain: true})},
@@ -55,7 +57,7 @@ var canaries = []canary{
 	{name: "O3: LateAckRevives", walks: 20, lease: lease.Broken{LateAckRevives: true}},
 	{name: "O4: IgnoreClaimDeadline", slow: true, walks: 300, lease: open(lease.Broken{IgnoreClaimDeadline: true})},
 	{name: "H2: AnyHolder", walks: 50, lease: open(lease.Broken{AnyHolder: true})},
-	{name: "H5: ClearResetsPromise", walks: 20, lease: lease.Broken{ClearResetsPromise: true}},
+	{name: "H5: ClearResetsPromise", slow: true, walks: 200, lease: lease.Broken{ClearResetsPromise: true}},
 	{name: "H6: AnyRelease", slow: true, walks: 300, lease: lease.Broken{AnyRelease: true}},
 	{name: "H7: TakeReleaseBack", slow: true, walks: 3500, lease: lease.Broken{TakeReleaseBack: true}},
 	{name: "H8, O4: LateClearances, IgnoreClaimDeadline", slow: true, walks: 500,

@@ -268,6 +268,27 @@ func (s *stake) end(epoch lease.Epoch) {
 	s.releases = append(s.releases, epoch)
 }
 
+// mourn is the work of a companion: what the dead one had is gone, and then it is said that it is. What the dead one has sent
+// itself may arrive at any time.
+func (d *duel) mourn(i int) {
+	n := d.nodes[i]
+	for _, group := range d.groups {
+		s := n.stakes[group]
+		if !s.visible {
+			continue
+		}
+		s.visible, s.roaming = false, false
+		for j := range d.nodes {
+			if j == i {
+				continue
+			}
+			for _, message := range lease.LastWords(n.life, group, s.epoch, "died") {
+				d.flying = append(d.flying, flight{i, j, message})
+			}
+		}
+	}
+}
+
 // apply puts a command into a node's log.
 func (d *duel) apply(i int, c fsm.Command) fsm.Result {
 	n := d.nodes[i]
@@ -301,7 +322,9 @@ func (d *duel) step() {
 	switch p := r.below(1000); {
 	case r.chance(d.deaths): // a process dies; its machine keeps the lease
 		d.say("%s dies", n.member)
-		n.node = nil
+		if n.node = nil; r.chance(500_000) {
+			d.mourn(i)
+		}
 	case r.chance(d.falls): // a log forgets
 		if n.old != nil {
 			d.say("%s: log falls back", n.member)

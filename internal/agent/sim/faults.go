@@ -30,6 +30,7 @@ const (
 	KillProc   Kind = "kill"        // P01, P07, P10: kill -9, started again after For
 	StopProc   Kind = "stop"        // P02, P03, P09: SIGSTOP for For
 	StopArm    Kind = "stop-arming" // P04: the process is stopped when it next arms the guard
+	KillDaemon Kind = "kill-daemon" // as KillProc, but its companion lives
 	KillSoon   Kind = "kill-soon"   // P20: as KillProc, between two actions of one step
 	Terminate  Kind = "terminate"   // P12: SIGTERM, started again after For
 	KillAll    Kind = "kill-all"    // M12: all processes at once
@@ -66,6 +67,7 @@ var kinds = []struct {
 	{KillAll, 1}, {PowerCut, 2}, {PauseVM, 2}, {Suspend, 1}, {Rate, 1}, {Slew, 1}, {StepWall, 2}, {SlowDisk, 1},
 	{HungDisk, 2}, {LoseData, 1}, {FlushGuard, 1}, {FlushAddrs, 1}, {StrayAddr, 1}, {ArmsFail, 1}, {Script, 2},
 	{Priority, 2}, {MoveGroup, 3}, {Maintain, 1}, {Competitor, 1}, {Claim, 2}, {Reload, 2}, {Rehome, 3},
+	{KillDaemon, 6},
 }
 
 // Fault is one thing that goes wrong. On and To are indices of machines, or roles.
@@ -153,30 +155,32 @@ func profileOf(name string, s shape) profile {
 	switch name {
 	case Storm:
 		return profile{
-			kinds: []Kind{MoveGroup, KillProc, StopProc, StopProc, Cut, Cut, Cut, SlowLink, SlowLink, Isolate, PowerCut, KillAll},
+			kinds: []Kind{MoveGroup, KillProc, StopProc, StopProc, Cut, Cut, Cut, SlowLink, SlowLink, Isolate, PowerCut, KillAll, KillDaemon},
 			pause: []time.Duration{s.lease / 4, s.lease, 2 * s.lease}, longest: []time.Duration{few, s.lease, 2 * s.lease},
 			roles: []int{Owner, Other, Voter, Leader}, late: 50_000, claims: s.lease / 8,
 		}
 	case OneWay:
 		return profile{
-			kinds: []Kind{Cut, Cut, Mute, Deafen, SlowLink, KillProc, KillProc, KillSoon, StopProc, BlockVRRP, Suspend, Claim},
+			kinds: []Kind{Cut, Cut, Mute, Deafen, SlowLink, KillProc, KillProc, KillSoon, StopProc, BlockVRRP, Suspend, Claim, KillDaemon},
 			pause: []time.Duration{s.lease / 4, s.lease}, longest: []time.Duration{few, 2 * s.lease, 4 * s.lease},
 			roles: []int{Owner, Other, Voter}, late: 20_000,
 		}
 	case Guards:
 		return profile{
 			kinds: []Kind{StopArm, StopArm, StopProc, KillProc, KillSoon, Slew, StepWall, Suspend, PauseVM, ArmsFail, Rate,
-				FlushGuard, Isolate, StrayAddr},
+				FlushGuard, Isolate, StrayAddr, KillDaemon},
 			pause: []time.Duration{s.lease / 2, s.lease}, longest: all, roles: []int{Owner, Owner, Other},
 		}
 	case Leaving:
 		return profile{
-			kinds: []Kind{Terminate, Terminate, Script, Maintain, MoveGroup, Priority, LinkDown, KillSoon, SlowLink, Cut, StopProc},
+			kinds: []Kind{Terminate, Terminate, Script, Maintain, MoveGroup, Priority, LinkDown, KillSoon, SlowLink, Cut, StopProc,
+				KillDaemon, KillDaemon},
 			pause: []time.Duration{s.lease / 2, s.lease}, longest: all, roles: []int{Owner, Other, Leader}, late: 20_000,
 		}
 	case Files:
 		return profile{
-			kinds: []Kind{Rehome, Rehome, Rehome, MoveGroup, MoveGroup, Reload, KillProc, StopProc, Cut, BlockVRRP, SlowLink, Isolate},
+			kinds: []Kind{Rehome, Rehome, Rehome, MoveGroup, MoveGroup, Reload, KillProc, StopProc, Cut, BlockVRRP, SlowLink, Isolate,
+				KillDaemon},
 			pause: []time.Duration{s.lease / 2, 2 * s.lease}, longest: all, roles: []int{Owner, Other, Leader},
 		}
 	case Members:
@@ -187,7 +191,7 @@ func profileOf(name string, s shape) profile {
 	}
 	if name == Fences {
 		return profile{
-			kinds: []Kind{Isolate, Isolate, Mute, Deafen, StopProc, KillProc, Cut, BlockVRRP, SlowLink, Claim, Claim, PowerCut, Terminate},
+			kinds: []Kind{Isolate, Isolate, Mute, Deafen, StopProc, KillProc, Cut, BlockVRRP, SlowLink, Claim, Claim, PowerCut, Terminate, KillDaemon},
 			pause: []time.Duration{s.lease / 2, s.lease, 2 * s.lease}, longest: []time.Duration{s.lease, 2 * s.lease, 4 * s.lease},
 			roles: []int{Owner, Owner, Other, Leader}, claims: 2 * s.lease,
 		}
@@ -332,6 +336,8 @@ func (w *world) inject(f Fault) {
 		m.stop(f.For)
 	case StopArm:
 		m.stopAtArming = f.For
+	case KillDaemon:
+		m.die(f.For)
 	case KillSoon:
 		if p != nil {
 			p.dieAfter, p.deadFor = 1+int(f.By), f.For

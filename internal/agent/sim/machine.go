@@ -33,6 +33,7 @@ type machine struct {
 	state   power
 	pauses  int // faults that pause it
 	off     int // faults that took its power
+	boots   int
 	kernel  kernel
 	disk    disk
 	process *process
@@ -95,6 +96,9 @@ func (m *machine) stop(d time.Duration) {
 	}
 	p.stops++
 	p.say("stopped for %v", d)
+	if p.director != nil && m.world.cfg.Broken.StoppedIsDead {
+		p.companion().mourn()
+	}
 	m.world.after(d, func() {
 		p.stops--
 		if p.stops == 0 && !p.ended {
@@ -132,6 +136,7 @@ func (m *machine) kill(d time.Duration, how string) {
 func (m *machine) crash(d time.Duration) {
 	m.world.say(m.name, "loses power for %v", d)
 	m.keepAway(d)
+	m.boots++
 	m.off++
 	m.state = dead
 	if m.process != nil {

@@ -46,6 +46,8 @@ type process struct {
 	home  string          // the group that has the roaming address
 	fresh bool            // its lease does not cover that yet
 	taken map[string]bool // by group: its addresses should be there
+
+	told map[string]lease.Epoch // what its companion knows: by group, under which epoch it may be visible
 }
 
 // inboxSize bounds what waits for a process that is stopped; what comes later is lost, as from a full socket.
@@ -78,7 +80,7 @@ func (m *machine) startProcess() {
 	w := m.world
 	w.lives++
 	p := &process{machine: m, member: m.disk.member, life: lease.Life(w.lives), random: newRandom(w.cfg.Seed, 3, w.lives),
-		taken: map[string]bool{}}
+		taken: map[string]bool{}, told: map[string]lease.Epoch{}}
 	m.process = p
 	m.clocks.read(w.now)
 	if w.cfg.Adversarial {
@@ -536,6 +538,7 @@ func (p *process) execute(a director.Action) {
 			w.announced(m, w.groupOf(a.Instance))
 		}
 	case director.ConfirmInvisible:
+		delete(p.told, a.Group)
 		w.shut(m, a.Group)
 		p.results = append(p.results, director.Invisible(a))
 	case director.Submit:
@@ -618,6 +621,9 @@ func (p *process) note(a director.Journal) {
 // arm opens a group's guard, or moves its deadline: a look at the clocks, a write to the kernel, and another look.
 func (p *process) arm(a director.GuardArm, attempt int) {
 	m := p.machine
+	if a.First {
+		p.told[a.Group] = a.Epoch
+	}
 	if m.world.shape.lifetimes { // one look at the clock, one write
 		m.kernel.held[a.Group] = &element{epoch: a.Epoch}
 		m.extend(a.Group, a.Until.Sub(m.reading()))

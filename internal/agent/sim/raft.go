@@ -94,6 +94,7 @@ type raft struct {
 	next, match map[fsm.Member]uint64
 	acked       map[fsm.Member]instant
 	learners    map[fsm.Member]bool
+	succeeding  bool                               // it is to stand for election
 	begun       uint64                             // index of its first entry
 	open        map[uint64]func(fsm.Result, error) // who waits for an entry, by index
 	changedAt   clock.Time                         // when it saw the last change of voters committed
@@ -111,6 +112,7 @@ type (
 	voteRequest struct {
 		term, last, lastTerm uint64
 		try                  bool // pre-vote
+		succession           bool // that the voter knows a leader is no reason to refuse
 	}
 	voteReply struct {
 		term         uint64 // of the request if granted, else the voter's
@@ -201,15 +203,43 @@ func (r *raft) silence() {
 	}
 }
 
+// succeed stands for election at once if the leader has died, in the order of the members. Nothing rests on it being true.
+func (r *raft) succeed(dead fsm.Member) {
+	led := func() bool {
+		return r.role == follower && r.leader == dead && slices.Contains(r.latest().Voters, r.p.member)
+	}
+	if !led() || r.succeeding {
+		return
+	}
+	r.succeeding = true
+	rank := 0
+	for _, m := range r.latest().Voters {
+		if m != dead && m < r.p.member {
+			rank++
+		}
+	}
+	r.later(time.Duration(rank)*r.timeout()/4, func() {
+		if r.succeeding = false; led() {
+			r.leader = ""
+			r.ask(candidate)
+			r.tell()
+			if r.role != leader {
+				r.wait()
+			}
+		}
+	})
+}
+
 // ask requests votes, or with asking those that would be given.
 func (r *raft) ask(as role) {
+	succession := r.role == follower && as == candidate
 	r.role, r.votes = as, map[fsm.Member]bool{r.p.member: true}
 	term, delay := r.d.term+1, time.Duration(0)
 	if as == candidate {
 		r.d.term, r.d.votedFor, delay = term, r.p.member, r.write()
 	}
 	for _, m := range r.latest().Voters {
-		r.p.speak(m, voteRequest{term: term, last: r.d.last(), lastTerm: r.d.termOf(r.d.last()), try: as == asking}, delay)
+		r.p.speak(m, voteRequest{term: term, last: r.d.last(), lastTerm: r.d.termOf(r.d.last()), try: as == asking, succession: succession}, delay)
 	}
 	r.count()
 }
@@ -347,7 +377,7 @@ func (r *raft) vote(from fsm.Member, m voteRequest) {
 	led := r.leader != "" && r.leader != from && (r.role == leader || r.now().sub(r.heard) < r.timeout())
 	delay := time.Duration(0)
 	switch {
-	case m.term < r.d.term, led:
+	case m.term < r.d.term, led && !m.succession:
 	case m.try:
 		reply.granted = upToDate && m.term > r.d.term
 	default:

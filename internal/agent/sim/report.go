@@ -70,6 +70,7 @@ func (s *Stats) Add(o Stats) {
 	s.Checks += o.Checks
 	s.ForcedKills += o.ForcedKills
 	s.Fences += o.Fences
+	s.Deaths += o.Deaths
 	s.Dark += o.Dark
 	for _, b := range sortedKeys(o.Interruption.buckets) {
 		if s.Interruption.buckets == nil {
@@ -85,9 +86,10 @@ func (s Stats) Report() string {
 	return fmt.Sprintf(`%.1f hours simulated, %d events, %d faults
 %d takeovers, %d grants, %d releases, %d entries refused, %d elections
 %d messages, %d lost; %d checks that nobody else answers; %d processes that had to be killed at their end; %d machines fenced
+%d processes that died alone
 interruption at a takeover: 50%% within %v, 90%% %v, 99%% %v, all %v`,
 		s.Simulated.Hours(), s.Events, s.Faults, s.Takeovers, s.Grants, s.Releases, s.Refusals, s.Elections,
-		s.Messages, s.MessagesLost, s.Checks, s.ForcedKills, s.Fences,
+		s.Messages, s.MessagesLost, s.Checks, s.ForcedKills, s.Fences, s.Deaths,
 		i.Quantile(0.5), i.Quantile(0.9), i.Quantile(0.99), i.Quantile(1))
 }
 

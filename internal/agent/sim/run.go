@@ -38,6 +38,8 @@ type Broken struct {
 	KeepLeftovers bool // a start leaves guard and addresses as they are
 	WallClock     bool // leases are counted on the wall clock
 	ForgetCeiling bool // a restarted voter thinks that it has never promised anything
+	SpeakFirst    bool // a companion gives leases up before it has shut the guard
+	StoppedIsDead bool // a companion takes a process that is stopped for dead
 }
 
 // Outcome is what became of a run.
@@ -75,6 +77,7 @@ type Stats struct {
 	Checks       uint64 // of "one owner"
 	ForcedKills  uint64
 	Fences       uint64    // machines that were switched off
+	Deaths       uint64    // of processes whose companion acted
 	Interruption Histogram // from the old owner's last visible moment to the new owner's first
 
 	Dark     time.Duration // in which a group that once had an owner was answered for by nobody

@@ -145,6 +145,9 @@ var Differences = []Difference{
 		"writes them into the directory of its control socket, /run/had, each replaced as a whole, and follows no symbolic link; " +
 			"`hactl status` answers at any time",
 		"anybody can prepare a link in /tmp"},
+	{LifeCycle, "leaves its addresses on the machine when its VRRP process is killed, until that one has been started again",
+		"has a companion process that removes them and sends priority 0 when the daemon dies; there is nothing to turn it off",
+		"until then the address would be on two machines"},
 	{LifeCycle, "goes into the background unless it is told not to",
 		"stays in the foreground, unless a unit of Type=forking with a PIDFile starts it, or a link called keepalived",
 		"a program that vanishes from a terminal or a container surprises whoever started it"},

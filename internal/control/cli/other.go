@@ -61,7 +61,8 @@ func (a *app) demoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "Build a three-node cluster in network namespaces and play failures on it",
 		Long: `Build two directors, a witness and a client on a virtual LAN of this machine, and play failures on them: a planned move,
-the owner killed and frozen, VRRP blocked between the directors, the owner cut off, the witness lost. After each, print
+the owner's daemon killed, all of its processes killed and frozen, VRRP blocked between the directors, the owner cut off, the
+witness lost. After each, print
 how long the virtual IP was out and how long it had two owners, as the client saw it. It takes less than two minutes,
 needs no other program, and leaves nothing behind.
 

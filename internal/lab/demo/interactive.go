@@ -73,7 +73,8 @@ func (st *stage) help(p *printer) {
 		"oneway NODE NODE     drop what the first sends the second pair NODE NODE     drop everything between two",
 		"vrrp                 block VRRP between the directors     loss PERCENT       lose frames everywhere",
 		"faults               what is in force                     heal               end all faults",
-		"help                 this, with process numbers           quit               end, and remove everything",
+		"daemon NODE          kill -9 of its daemon alone          quit               end, and remove everything",
+		"help                 this, with process numbers",
 	} {
 		p.line("  %s", line)
 	}
@@ -153,6 +154,8 @@ func (st *stage) obey(ctx context.Context, p *printer, words []string) error {
 			return err
 		}
 		return show(st.running(), "move", st.Group(), "--to", n.Name, "--yes")
+	case "daemon":
+		return onProc(func(q *lab.Proc) error { return q.Signal(syscall.SIGKILL) })
 	case "kill":
 		n, err := argument(0)
 		if err != nil {

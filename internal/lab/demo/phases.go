@@ -81,7 +81,20 @@ func phases() []phase {
 			},
 		},
 		{
-			title: "kill -9 of the owner, {owner}, and start again", short: "kill -9 of the owner", moves: true, bound: takeover,
+			title: "kill -9 of the daemon of the owner, {owner}, and start again: its companion gives the address up",
+			short: "kill -9 of the daemon", moves: true, bound: handover,
+			act: func(_ context.Context, s *scene) error {
+				s.mark("kill -9 {owner}")
+				return s.KillDaemon(s.owner)
+			},
+			undo: func(_ context.Context, s *scene) error {
+				s.mark("start {owner}")
+				return s.Start(s.owner)
+			},
+		},
+		{
+			title: "kill -9 of all processes of the owner, {owner}, and start again: the lease has to end",
+			short: "kill -9 of all of them", moves: true, bound: takeover,
 			act: func(_ context.Context, s *scene) error {
 				s.mark("kill -9 {owner}")
 				return s.Kill(s.owner)

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -290,6 +291,27 @@ func (s *Site) Kill(n *Node) error {
 	}
 	<-n.Proc.Done()
 	return nil
+}
+
+// KillDaemon kills a director's daemon alone with SIGKILL and waits for its end: the companion lives.
+func (s *Site) KillDaemon(n *Node) error {
+	if !n.Running() {
+		return fmt.Errorf("%s is not running", n.Name)
+	}
+	if err := n.Proc.Signal(syscall.SIGKILL); err != nil {
+		return err
+	}
+	<-n.Proc.Done()
+	return nil
+}
+
+// Companion returns the number of the companion process of a director, the last one that was started.
+func (n *Node) Companion() (pid int, err error) {
+	text, err := os.ReadFile(n.Socket() + ".companion")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
 
 // Freeze stops all of a node's processes; Thaw lets them go on.

@@ -1,0 +1,282 @@
+package companion
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	lockPatience = 3 * time.Second // for an earlier companion to be done
+	lockPoll     = 5 * time.Millisecond
+	anewAfter    = time.Second // between the end of a companion and the start of the next
+	byeWait      = time.Second // for a companion to end as asked
+	pipeSize     = 1 << 20     // bytes that wait for a companion to read them
+)
+
+// Descriptors of a companion.
+const (
+	pidfdAt = 3 + iota
+	pipeAt
+	lockAt
+)
+
+// comm is the companion's name in lists of processes.
+const comm = "vip-companion"
+
+// Options are what a Keeper needs.
+type Options struct {
+	Lock   string   // path of a file that daemons of one network namespace have in common
+	Var    string   // environment variable that makes a process of this program a companion
+	Value  string   // what it is set to
+	Args   []string // of the command line
+	Stderr *os.File // nil: nobody reads it
+	Log    *slog.Logger
+}
+
+// Keeper keeps a companion process beside this one, and tells it what there is to know. Its methods may be called by any
+// goroutine and wait for nobody, but Start and Close. A nil Keeper keeps nothing.
+type Keeper struct {
+	opt  Options
+	lock *os.File
+	done chan struct{} // closed when the goroutine has ended
+
+	mu      sync.Mutex // guards what follows
+	will    will
+	pipe    int // to the companion; -1: there is none
+	process *os.Process
+	stop    chan struct{} // closed by Close
+}
+
+// Start waits until a daemon that was here before, and its companion, are done, and starts a companion for this process. The
+// error says that they are not, or that there is no lock to be had. Without a companion it goes on trying.
+func Start(o Options) (*Keeper, error) {
+	lock, err := takeLock(o.Lock)
+	if err != nil {
+		return nil, err
+	}
+	k := &Keeper{opt: o, lock: lock, done: make(chan struct{}), will: newWill(), pipe: -1, stop: make(chan struct{})}
+	first, err := k.spawn()
+	go k.run(first, err)
+	return k, nil
+}
+
+// takeLock locks the file. A companion that does not get to its end is ended; a daemon that runs is an error.
+func takeLock(path string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("companion: %w", err)
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("companion: %w", err)
+	}
+	killed := false
+	for patience := time.Now().Add(lockPatience); ; time.Sleep(lockPoll) {
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return file, nil
+		case !errors.Is(err, syscall.EWOULDBLOCK):
+			return nil, errors.Join(fmt.Errorf("companion: lock %s: %w", path, err), file.Close())
+		case time.Now().Before(patience):
+		case !killed:
+			killed, patience = true, time.Now().Add(lockPatience)
+			killHolder(file)
+		default:
+			return nil, errors.Join(fmt.Errorf("companion: another daemon, or its companion, holds %s", path), file.Close())
+		}
+	}
+}
+
+// killHolder kills the companion whose number is in the file. Its own daemon, if that lives, starts another one.
+func killHolder(file *os.File) {
+	text := make([]byte, 32)
+	n, _ := file.ReadAt(text, 0)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n])))
+	if err != nil || pid <= 0 {
+		return
+	}
+	process, err := os.FindProcess(pid) // holds on to this very process
+	if err != nil {
+		return
+	}
+	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil && strings.TrimSpace(string(name)) == comm {
+		_ = process.Kill()
+	}
+	_ = process.Release()
+}
+
+// spawn starts a companion that knows all that was said so far.
+func (k *Keeper) spawn() (*exec.Cmd, error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("pipe: %w", err)
+	}
+	read := os.NewFile(uintptr(ends[0]), "pipe")
+	defer read.Close()
+	_, _ = unix.FcntlInt(uintptr(ends[1]), unix.F_SETPIPE_SZ, pipeSize) // less is less patience with the companion
+	if err := unix.SetNonblock(ends[1], true); err != nil {
+		return nil, errors.Join(fmt.Errorf("pipe: %w", err), unix.Close(ends[1]))
+	}
+	pidfd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("pidfd: %w", err), unix.Close(ends[1]))
+	}
+	self := os.NewFile(uintptr(pidfd), "pidfd")
+	defer self.Close()
+	cmd := exec.Command("/proc/self/exe", k.opt.Args...)
+	cmd.Args[0] = comm
+	cmd.Env = append(os.Environ(), k.opt.Var+"="+k.opt.Value)
+	if k.opt.Stderr != nil {
+		cmd.Stderr = k.opt.Stderr
+	}
+	cmd.ExtraFiles = []*os.File{self, read, k.lock}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // signals to the daemon's process group are not for it
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(err, unix.Close(ends[1]))
+	}
+	_ = k.lock.Truncate(0)
+	_, _ = k.lock.WriteAt([]byte(strconv.Itoa(cmd.Process.Pid)+"\n"), 0)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.pipe, k.process = ends[1], cmd.Process
+	for _, m := range k.will.messages() {
+		k.write(m)
+	}
+	return cmd, nil
+}
+
+// run starts the next companion when one has ended.
+func (k *Keeper) run(cmd *exec.Cmd, err error) {
+	defer close(k.done)
+	for {
+		if err == nil {
+			err = cmd.Wait()
+			k.mu.Lock()
+			k.hangUp()
+			k.mu.Unlock()
+		}
+		select {
+		case <-k.stop:
+			return
+		default:
+		}
+		k.opt.Log.Warn("no companion runs: when this process dies, others take over once its leases have ended", "err", err,
+			"again_in", anewAfter)
+		select {
+		case <-k.stop:
+			return
+		case <-time.After(anewAfter):
+		}
+		cmd, err = k.spawn()
+	}
+}
+
+// hangUp closes the pipe. The caller holds mu.
+func (k *Keeper) hangUp() {
+	if k.pipe >= 0 {
+		_ = unix.Close(k.pipe)
+		k.pipe, k.process = -1, nil
+	}
+}
+
+// write gives the companion a message: what is in the pipe it will read, whatever becomes of this process. A companion that
+// does not read is ended, because it must not act on half of what is true. The caller holds mu.
+func (k *Keeper) write(m message) {
+	if k.pipe < 0 {
+		return
+	}
+	line, err := json.Marshal(m)
+	if err == nil {
+		line = append(line, '\n')
+		var n int
+		if n, err = unix.Write(k.pipe, line); err == nil && n < len(line) {
+			err = unix.EAGAIN
+		}
+	}
+	if err != nil && !errors.Is(err, unix.EPIPE) { // else it has just ended
+		k.opt.Log.Warn("the companion does not hear what it is told", "err", err)
+		_ = k.process.Kill()
+		k.hangUp()
+	}
+}
+
+func (k *Keeper) tell(m message) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.will.take(m)
+	k.write(m)
+}
+
+// Live says that a life begins.
+func (k *Keeper) Live(e Estate) { k.tell(message{Estate: &e}) }
+
+// Hold says what an instance may have in the kernel from now on. It comes before the kernel is told.
+func (k *Keeper) Hold(instance string, h Hold) { k.tell(message{Hold: &hold{instance, &h}}) }
+
+// Drop says that an instance has nothing in the kernel any more.
+func (k *Keeper) Drop(instance string) { k.tell(message{Hold: &hold{Instance: instance}}) }
+
+// Lease says under which epoch a group may become visible from now on. It comes after Hold of all that may be.
+func (k *Keeper) Lease(group string, epoch uint64) { k.tell(message{Lease: &grant{group, epoch}}) }
+
+// Forget says that what was said is not true any more, and what is will be said next: names may have changed.
+func (k *Keeper) Forget() { k.tell(message{Forget: true}) }
+
+// Close ends the companion without leaving it anything to do: nothing is held any more.
+func (k *Keeper) Close() {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	close(k.stop)
+	k.write(message{Bye: true})
+	process := k.process
+	k.mu.Unlock()
+	select {
+	case <-k.done:
+	case <-time.After(byeWait):
+		if process != nil {
+			_ = process.Kill()
+		}
+		<-k.done
+	}
+	if err := k.lock.Close(); err != nil {
+		k.opt.Log.Debug("companion", "err", err)
+	}
+}
+
+// lines takes what comes in by the pipe apart.
+type lines struct{ rest []byte }
+
+// take returns the messages that are complete. An error says that what comes is none.
+func (l *lines) take(b []byte) (all []message, err error) {
+	l.rest = append(l.rest, b...)
+	for {
+		line, rest, complete := bytes.Cut(l.rest, []byte{'\n'})
+		if !complete {
+			return all, nil
+		}
+		l.rest = rest
+		var m message
+		if err := json.Unmarshal(line, &m); err != nil {
+			return all, fmt.Errorf("decode what the daemon says: %w", err)
+		}
+		all = append(all, m)
+	}
+}
