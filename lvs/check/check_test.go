@@ -502,7 +502,7 @@ func TestPing(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"127.0.0.1", "::1"} {
 		p := Ping{at(netip.AddrPortFrom(netip.MustParseAddr(address), 0))}
-		if conn, err := p.open(); err != nil {
+		if conn, err := p.open(t.Context()); err != nil {
 			t.Skipf("neither echo nor raw sockets: %v", err)
 		} else {
 			conn.Close()

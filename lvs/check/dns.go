@@ -60,7 +60,7 @@ func (p *dnsProber) query(id uint16) ([]byte, error) {
 
 func (p *dnsProber) attempt(ctx context.Context, _ int) verdict.Outcome {
 	what := fmt.Sprintf("query %s %s at %v", p.Name, p.Type, p.Target)
-	conn, err := p.dial(ctx, "udp")
+	conn, err := p.udp(ctx)
 	if err != nil {
 		return failed(err.Error())
 	}
@@ -80,7 +80,7 @@ func (p *dnsProber) attempt(ctx context.Context, _ int) verdict.Outcome {
 		if err := conn.SetReadDeadline(until); err != nil {
 			return failed(what + ": " + p.reason(err))
 		}
-		n, err := conn.Conn.Read(buffer)
+		n, err := conn.read(buffer)
 		if err != nil {
 			return failed(what + ": " + p.reason(err))
 		}

@@ -162,7 +162,7 @@ func (p *httpProber) attempt(ctx context.Context, step int) verdict.Outcome {
 
 // fetch connects, makes the request of a URL and takes in the answer.
 func (p *httpProber) fetch(ctx context.Context, u *httpURL, a *answer) error {
-	conn, err := p.dial(ctx, "tcp")
+	conn, err := p.tcp(ctx)
 	if err != nil {
 		return err
 	}

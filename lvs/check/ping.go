@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"os"
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
@@ -30,11 +28,10 @@ func (p Ping) prepare(*Engine) (prober, error) { return &p, nil }
 
 func (p *Ping) attempt(ctx context.Context, _ int) verdict.Outcome {
 	what := fmt.Sprintf("ping %v: ", p.Target.Addr())
-	file, err := p.open()
+	conn, err := p.open(ctx)
 	if err != nil {
 		return failed(what + p.reason(err))
 	}
-	conn := p.wire(ctx, file)
 	defer conn.Close()
 
 	request := icmp.Message{Type: ipv4.ICMPTypeEcho}
@@ -58,7 +55,7 @@ func (p *Ping) attempt(ctx context.Context, _ int) verdict.Outcome {
 		if err := conn.SetReadDeadline(until); err != nil {
 			return failed(what + p.reason(err))
 		}
-		n, err := conn.Conn.Read(buffer)
+		n, err := conn.read(buffer)
 		if err != nil {
 			return failed(what + p.reason(err))
 		}
@@ -86,54 +83,17 @@ func (p *Ping) answers(packet []byte, echo *icmp.Echo) bool {
 }
 
 // open returns a socket that is connected to the target.
-func (p *Ping) open() (net.Conn, error) {
-	fd, err := p.socket(unix.SOCK_DGRAM)
+func (p *Ping) open(ctx context.Context) (*wire, error) {
+	protocol := unix.IPPROTO_ICMP
+	if p.Target.Addr().Is6() {
+		protocol = unix.IPPROTO_ICMPV6
+	}
+	fd, err := p.socket(unix.SOCK_DGRAM, protocol)
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-		fd, err = p.socket(unix.SOCK_RAW)
+		fd, err = p.socket(unix.SOCK_RAW, protocol)
 	}
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
-	}
-	if err := p.connect(fd); err != nil {
-		unix.Close(fd)
 		return nil, err
 	}
-	file := os.NewFile(uintptr(fd), "icmp")
-	defer file.Close()
-	return net.FileConn(file)
-}
-
-func (p *Ping) socket(kind int) (int, error) {
-	kind |= unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
-	if p.Target.Addr().Is6() {
-		return unix.Socket(unix.AF_INET6, kind, unix.IPPROTO_ICMPV6)
-	}
-	return unix.Socket(unix.AF_INET, kind, unix.IPPROTO_ICMP)
-}
-
-func (p *Ping) connect(fd int) error {
-	if err := p.setup(fd); err != nil {
-		return err
-	}
-	if p.Bind.IsValid() {
-		if err := unix.Bind(fd, sockaddr(p.Bind.AsSlice(), 0)); err != nil {
-			return os.NewSyscallError("bind", err)
-		}
-	}
-	zone := 0
-	if name := p.Target.Addr().Zone(); name != "" {
-		i, err := net.InterfaceByName(name)
-		if err != nil {
-			return err
-		}
-		zone = i.Index
-	}
-	return os.NewSyscallError("connect", unix.Connect(fd, sockaddr(p.Target.Addr().AsSlice(), zone)))
-}
-
-func sockaddr(ip []byte, zone int) unix.Sockaddr {
-	if len(ip) == 4 {
-		return &unix.SockaddrInet4{Addr: [4]byte(ip)}
-	}
-	return &unix.SockaddrInet6{Addr: [16]byte(ip), ZoneId: uint32(zone)}
+	return p.connect(ctx, fd, unix.SOCK_DGRAM)
 }

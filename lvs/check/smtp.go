@@ -24,7 +24,7 @@ func (SMTP) schedule(c *verdict.Config) { c.RetryFailed = true }
 func (p SMTP) prepare(*Engine) (prober, error) { return &p, nil }
 
 func (p *SMTP) attempt(ctx context.Context, _ int) verdict.Outcome {
-	conn, err := p.dial(ctx, "tcp")
+	conn, err := p.tcp(ctx)
 	if err != nil {
 		return failed(err.Error())
 	}

@@ -12,13 +12,20 @@ type TCP struct{ Endpoint }
 
 func (TCP) schedule(*verdict.Config) {}
 
-func (p TCP) prepare(*Engine) (prober, error) { return &p, nil }
+type tcpProber struct {
+	TCP
+	done string // the reason of a success
+}
 
-func (p *TCP) attempt(ctx context.Context, _ int) verdict.Outcome {
-	conn, err := p.dial(ctx, "tcp")
+func (p TCP) prepare(*Engine) (prober, error) {
+	return &tcpProber{p, fmt.Sprintf("connect %v: done", p.Target)}, nil
+}
+
+func (p *tcpProber) attempt(ctx context.Context, _ int) verdict.Outcome {
+	conn, err := p.tcp(ctx)
 	if err != nil {
 		return failed(err.Error())
 	}
 	conn.Close()
-	return succeeded(fmt.Sprintf("connect %v: done", p.Target))
+	return succeeded(p.done)
 }

@@ -34,7 +34,7 @@ func (p UDP) prepare(*Engine) (prober, error) {
 var builtinPayload = []byte("keepalived check - keepalived ch")
 
 func (p *UDP) attempt(ctx context.Context, _ int) verdict.Outcome {
-	conn, err := p.dial(ctx, "udp")
+	conn, err := p.udp(ctx)
 	if err != nil {
 		return failed(err.Error())
 	}
