@@ -75,7 +75,7 @@ func PlanService(plan []Change, key ServiceKey, have, want Table) []Change {
 	case !wanted:
 		return plan
 	case !exists:
-		plan = append(plan, Change{Operation: AddService, Key: key, Service: w.Service})
+		plan = append(slices.Grow(plan, 1+len(w.Destinations)), Change{Operation: AddService, Key: key, Service: w.Service})
 	case h.Service != w.Service:
 		plan = append(plan, Change{Operation: EditService, Key: key, Service: w.Service})
 	}

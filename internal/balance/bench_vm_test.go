@@ -40,7 +40,8 @@ func large() (file string, service lvs.ServiceKey, last lvs.DestinationKey) {
 // is there; to read everything would take the one processor from those who are measured.
 func (d *director) complete(service lvs.ServiceKey, last lvs.DestinationKey) {
 	d.t.Helper()
-	for start := time.Now(); d.kernel.SetDestination(service, last, lvs.Destination{Weight: perService}) != nil; time.Sleep(time.Millisecond) {
+	entry := []lvs.Change{{Operation: lvs.EditDestination, Key: service, Server: last, Destination: lvs.Destination{Weight: perService}}}
+	for start := time.Now(); d.kernel.Apply(entry)[0] != nil; time.Sleep(time.Millisecond) {
 		if time.Since(start) > tableLimit {
 			d.t.Fatalf("the table is not complete after %s", tableLimit)
 		}

@@ -91,7 +91,7 @@ func TestLinks(t *testing.T) {
 		reason string
 	}{
 		{"cmd/hawitness", []string{"vrrp", "lvs", "fencing", "internal/linux", "internal/agent", "internal/lab",
-			"github.com/vishvananda/netlink", "github.com/mdlayher/netlink", "github.com/google/nftables", "github.com/moby/ipvs"},
+			"github.com/vishvananda/netlink", "github.com/mdlayher/netlink", "github.com/google/nftables"},
 			"a witness is unprivileged and touches no network configuration"},
 		{"witness", []string{"vrrp", "lvs", "fencing", "internal/linux", "internal/agent"}, "as cmd/hawitness"},
 		{"cluster", []string{"vrrp", "lvs", "fencing", "internal/linux", "internal/conf", "internal/agent", "internal/control"},
@@ -132,8 +132,6 @@ func TestDoors(t *testing.T) {
 		{"github.com/hashicorp/memberlist", []string{"cluster"}},
 		{"go.etcd.io/bbolt", []string{"cluster"}},
 		{"github.com/vishvananda/netlink", []string{"internal/linux", "lvs/ipvs", "internal/lab", "internal/integ"}},
-		{"github.com/moby/ipvs", []string{"lvs/ipvs"}},
-		{"github.com/sirupsen/logrus", []string{"lvs/ipvs"}},
 		{"github.com/google/nftables", []string{"fencing/guard", "internal/linux/filter", "internal/lab"}},
 		{"github.com/spf13/cobra", []string{"internal/control/cli"}},
 		{"github.com/gosnmp/gosnmp", []string{"internal/notify/trap"}},

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/hactl/had/internal/linux/rtnl"
@@ -35,26 +34,23 @@ var defaultGroup = netip.MustParseAddrPort("224.0.0.81:8848")
 
 // StartDaemon starts one. The error may be ErrExists: there is one of this role.
 func (c *Conn) StartDaemon(d Daemon) error {
-	a := nl.NewRtAttr(attributeDaemon, nil)
-	a.AddRtAttr(daemonState, nl.Uint32Attr(uint32(d.Role)))
-	a.AddRtAttr(daemonInterface, nl.ZeroTerminated(d.Interface))
-	a.AddRtAttr(daemonID, nl.Uint32Attr(uint32(d.ID)))
+	a := attributes{}.uint32(daemonState, uint32(d.Role)).text(daemonInterface, d.Interface).uint32(daemonID, uint32(d.ID))
 	if d.MaxLen > 0 {
-		a.AddRtAttr(daemonMaxLen, nl.Uint16Attr(d.MaxLen))
+		a = a.uint16(daemonMaxLen, d.MaxLen)
 	}
 	switch g := d.Group.Addr(); {
 	case g.Is4():
-		a.AddRtAttr(daemonGroup, g.AsSlice())
+		a = a.address(daemonGroup, g)
 	case g.Is6():
-		a.AddRtAttr(daemonGroup6, g.AsSlice())
+		a = a.address(daemonGroup6, g)
 	}
 	if port := d.Group.Port(); port > 0 {
-		a.AddRtAttr(daemonPort, nl.Uint16Attr(port))
+		a = a.uint16(daemonPort, port)
 	}
 	if d.TTL > 0 {
-		a.AddRtAttr(daemonTTL, nl.Uint8Attr(d.TTL))
+		a = a.add(daemonTTL, d.TTL)
 	}
-	switch err := c.kernel.do(commandNewDaemon, a); {
+	switch err := c.kernel.do(request{commandNewDaemon, attributes{}.add(attributeDaemon, a...)}); {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EEXIST):
@@ -68,10 +64,9 @@ func (c *Conn) StartDaemon(d Daemon) error {
 
 // StopDaemon stops the one of this role, if there is one.
 func (c *Conn) StopDaemon(r Role) error {
-	a := nl.NewRtAttr(attributeDaemon, nil)
-	a.AddRtAttr(daemonState, nl.Uint32Attr(uint32(r)))
+	a := attributes{}.add(attributeDaemon, attributes{}.uint32(daemonState, uint32(r))...)
 	// There is no answer (EAGAIN) if the thread is stopped before it has run at all.
-	err := c.kernel.do(commandDeleteDaemon, a)
+	err := c.kernel.do(request{commandDeleteDaemon, a})
 	if err == nil || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EAGAIN) {
 		return nil
 	}
@@ -80,13 +75,12 @@ func (c *Conn) StopDaemon(r Role) error {
 
 // Daemons returns those that run, with everything that the kernel chose.
 func (c *Conn) Daemons() ([]Daemon, error) {
-	answers, err := c.kernel.dump(commandGetDaemons)
+	var all []Daemon
+	err := c.kernel.dump(request{command: commandGetDaemons}, func(answer []byte) {
+		all = append(all, decodeDaemon(inner(answer, attributeDaemon)))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read the synchronization of connections: %w", err)
-	}
-	var all []Daemon
-	for _, a := range answers {
-		all = append(all, decodeDaemon(inner(a, attributeDaemon)))
 	}
 	return all, nil
 }

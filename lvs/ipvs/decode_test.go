@@ -1,11 +1,10 @@
 package ipvs
 
 import (
+	"encoding/binary"
 	"math"
 	"net/netip"
 	"testing"
-
-	"github.com/vishvananda/netlink/nl"
 
 	"github.com/hactl/had/lvs"
 )
@@ -21,7 +20,7 @@ func TestDestinationAttributes(t *testing.T) {
 		{Forwarding: lvs.Forwarding{Method: lvs.Tunnel, Type: lvs.GUE, Port: 6080, Checksum: lvs.RemoteChecksum}},
 		{Forwarding: lvs.Forwarding{Method: lvs.Tunnel, Type: lvs.GRE, Checksum: lvs.Checksum}},
 	} {
-		b := destinationAttributes(key, &d).Serialize()[4:]
+		b := attributes{}.destination(key, &d)
 		if got := decodeDestination(b); got != d {
 			t.Errorf("%+v is read as %+v", d, got)
 		}
@@ -37,19 +36,36 @@ func TestServiceAttributes(t *testing.T) {
 		{Family: lvs.IPv6, Protocol: lvs.SCTP, Address: netip.MustParseAddrPort("[2001:db8::]:0")},
 		{Family: lvs.IPv6, Mark: math.MaxUint32},
 	} {
-		if got := decodeServiceKey(serviceAttributes(key).Serialize()[4:]); got != key {
+		if got := decodeServiceKey(inner(serviceAttributes(key, nil), attributeService)); got != key {
 			t.Errorf("%+v is read as %+v", key, got)
 		}
 	}
 }
 
+// A service that is described to the kernel is the one that is read.
+func TestServices(t *testing.T) {
+	key := lvs.ServiceKey{Family: lvs.IPv4, Protocol: lvs.TCP, Address: netip.MustParseAddrPort("192.0.2.1:80")}
+	for _, s := range []lvs.Service{
+		{Scheduler: "rr"},
+		{Scheduler: "sh", Flags: lvs.SchedulerFlags{First: true, Third: true}, OnePacket: true},
+		{Scheduler: "wlc", Persistence: lvs.Persistence{TimeoutSeconds: 50, PrefixLen: 24, Engine: "sip"}},
+	} {
+		if got := decodeService(inner(serviceAttributes(key, &s), attributeService)); got != s {
+			t.Errorf("%+v is read as %+v", s, got)
+		}
+	}
+}
+
 func TestNetmask(t *testing.T) {
+	mask := func(f lvs.Family, p lvs.Persistence) []byte {
+		return binary.NativeEndian.AppendUint32(nil, netmask(f, p))
+	}
 	for length := range uint8(129) {
 		p := lvs.Persistence{TimeoutSeconds: 1, PrefixLen: length}
-		if got := prefixLen(lvs.IPv6, nl.Uint32Attr(netmask(lvs.IPv6, p))); got != length {
+		if got := prefixLen(lvs.IPv6, mask(lvs.IPv6, p)); got != length {
 			t.Errorf("IPv6 /%d is read as /%d", length, got)
 		}
-		if got := prefixLen(lvs.IPv4, nl.Uint32Attr(netmask(lvs.IPv4, p))); length <= 32 && got != length {
+		if got := prefixLen(lvs.IPv4, mask(lvs.IPv4, p)); length <= 32 && got != length {
 			t.Errorf("IPv4 /%d is read as /%d", length, got)
 		}
 	}
@@ -60,8 +76,8 @@ func TestNetmask(t *testing.T) {
 
 // Whatever the kernel says, it is read without a panic.
 func FuzzDecode(f *testing.F) {
-	f.Add(destinationAttributes(netip.MustParseAddrPort("10.0.0.1:80"), &lvs.Destination{Weight: 1}).Serialize())
-	f.Add(serviceAttributes(lvs.ServiceKey{Family: lvs.IPv6, Address: netip.MustParseAddrPort("[2001:db8::1]:80")}).Serialize())
+	f.Add([]byte(attributes{}.destination(netip.MustParseAddrPort("10.0.0.1:80"), &lvs.Destination{Weight: 1})))
+	f.Add([]byte(serviceAttributes(lvs.ServiceKey{Family: lvs.IPv6, Address: netip.MustParseAddrPort("[2001:db8::1]:80")}, &lvs.Service{Scheduler: "rr"})))
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		decodeServiceKey(b)
 		decodeService(b)

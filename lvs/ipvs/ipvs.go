@@ -1,20 +1,18 @@
 // Package ipvs is the door to the kernel's IPVS: it reads its table, changes it step by step, and starts and stops the
-// synchronization of connections. Services and time limits go through github.com/moby/ipvs; what that lacks or would
-// lose, which is all of reading and all of destinations, goes through generic netlink beside it (netlink.go).
+// synchronization of connections. It speaks generic netlink by itself (netlink.go), since a large table is to be there soon: many
+// changes are one call of the kernel.
 package ipvs
 
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os/exec"
 	"time"
 
-	moby "github.com/moby/ipvs"
-	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/hactl/had/internal/linux/rtnl"
 	"github.com/hactl/had/lvs"
 )
 
@@ -72,12 +70,9 @@ func (*MixedError) Error() string {
 	return "a real server of another address family than the virtual server's needs lvs_method TUN, and no lvs_sync_daemon"
 }
 
-// Conn changes and reads the IPVS of one network namespace. One goroutine at a time may call its methods. Each request is
-// answered by the kernel at once; an answer that does not come within answerTime is an error.
-type Conn struct {
-	services *moby.Handle
-	kernel   *socket
-}
+// Conn changes and reads the IPVS of one network namespace. One goroutine at a time may call its methods. The kernel answers each
+// request at once: an answer that is not there is an error.
+type Conn struct{ kernel *socket }
 
 // Open returns a Conn for the network namespace that path names, or of the calling thread if it is empty. A kernel whose
 // module is not loaded yet is made to load it. The error is an *UnsupportedError if there is no IPVS.
@@ -91,48 +86,55 @@ func Open(path string) (*Conn, error) {
 			return nil, err
 		}
 	}
-	logrus.SetOutput(io.Discard) // the library's complaints about modprobe
-	services, err := moby.New(path)
-	if err != nil {
-		return nil, fmt.Errorf("open a socket for IPVS: %w", err)
-	}
 	kernel, err := open(path, id)
 	if err != nil {
-		services.Close()
 		return nil, err
 	}
-	c := &Conn{services: services, kernel: kernel}
-	// The library looks for the family once in a process's life.
-	if _, err := c.Timeouts(); err != nil {
-		c.Close()
-		if errors.Is(err, unix.ENOENT) {
-			err = &UnsupportedError{Cause: errors.New("its module was unloaded and loaded again; a new start of this program finds it")}
-		}
-		return nil, err
-	}
-	return c, nil
+	return &Conn{kernel}, nil
 }
 
 // Close ends the use of the Conn.
-func (c *Conn) Close() {
-	c.services.Close()
-	c.kernel.close()
+func (c *Conn) Close() { c.kernel.close() }
+
+// Apply makes changes, in order, and returns an error for each, nil for those that the kernel has made; what follows one that it
+// has not made is made nonetheless. Connections stay when a service or a destination is changed. Those of a destination that is
+// deleted stay for as long as their time limits say, and get no further packets. The errors may be ErrExists, ErrNoService,
+// ErrNoDestination, a *MissingError and a *MixedError.
+func (c *Conn) Apply(changes []lvs.Change) []error {
+	requests := make([]request, 0, len(changes))
+	for _, change := range changes {
+		requests = append(requests, requestFor(change))
+	}
+	errs := c.kernel.all(requests)
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		switch change := changes[i]; change.Operation {
+		case lvs.AddService, lvs.EditService, lvs.DeleteService:
+			errs[i] = serviceError(err, change.Service)
+		default:
+			errs[i] = destinationError(err, change)
+		}
+	}
+	return errs
 }
 
-// AddService adds a service without destinations. The error may be ErrExists or a *MissingError.
-func (c *Conn) AddService(key lvs.ServiceKey, s lvs.Service) error {
-	return serviceError(c.services.NewService(mobyService(key, s)), s)
-}
-
-// SetService changes a service that exists; its destinations and connections stay. The error may be ErrNoService or a
-// *MissingError.
-func (c *Conn) SetService(key lvs.ServiceKey, s lvs.Service) error {
-	return serviceError(c.services.UpdateService(mobyService(key, s)), s)
-}
-
-// DeleteService removes a service with its destinations. The error may be ErrNoService.
-func (c *Conn) DeleteService(key lvs.ServiceKey) error {
-	return serviceError(c.services.DelService(mobyService(key, lvs.Service{})), lvs.Service{})
+func requestFor(c lvs.Change) request {
+	switch c.Operation {
+	case lvs.AddService:
+		return request{commandNewService, serviceAttributes(c.Key, &c.Service)}
+	case lvs.EditService:
+		return request{commandSetService, serviceAttributes(c.Key, &c.Service)}
+	case lvs.DeleteService:
+		return request{commandDeleteService, serviceAttributes(c.Key, nil)}
+	case lvs.AddDestination:
+		return request{commandNewDestination, destinationAttributes(c.Key, c.Server, &c.Destination)}
+	case lvs.EditDestination:
+		return request{commandSetDestination, destinationAttributes(c.Key, c.Server, &c.Destination)}
+	default:
+		return request{commandDeleteDestination, destinationAttributes(c.Key, c.Server, nil)}
+	}
 }
 
 // serviceError names what the kernel means by its answer to a request about a service.
@@ -149,26 +151,9 @@ func serviceError(err error, s lvs.Service) error {
 	}
 }
 
-// AddDestination adds a destination to a service. The error may be ErrNoService, ErrExists or a *MixedError.
-func (c *Conn) AddDestination(service lvs.ServiceKey, key lvs.DestinationKey, d lvs.Destination) error {
-	return c.destination(commandNewDestination, service, key, &d)
-}
-
-// SetDestination changes a destination; its connections stay. The error may be ErrNoService, ErrNoDestination or a
-// *MixedError.
-func (c *Conn) SetDestination(service lvs.ServiceKey, key lvs.DestinationKey, d lvs.Destination) error {
-	return c.destination(commandSetDestination, service, key, &d)
-}
-
-// DeleteDestination removes a destination. Its connections stay for as long as their time limits say, and get no further
-// packets. The error may be ErrNoService or ErrNoDestination.
-func (c *Conn) DeleteDestination(service lvs.ServiceKey, key lvs.DestinationKey) error {
-	return c.destination(commandDeleteDestination, service, key, nil)
-}
-
-// destination makes a request about one destination; without d, the key alone says which.
-func (c *Conn) destination(command uint8, service lvs.ServiceKey, key lvs.DestinationKey, d *lvs.Destination) error {
-	err := c.kernel.do(command, serviceAttributes(service), destinationAttributes(key, d))
+// destinationError names what the kernel means by its answer to a request about a destination.
+func destinationError(err error, c lvs.Change) error {
+	invalid := errors.Is(err, unix.EINVAL) && c.Operation != lvs.DeleteDestination
 	switch {
 	case errors.Is(err, unix.EEXIST):
 		return ErrExists
@@ -176,9 +161,9 @@ func (c *Conn) destination(command uint8, service lvs.ServiceKey, key lvs.Destin
 		return ErrNoService
 	case errors.Is(err, unix.ENOENT):
 		return ErrNoDestination
-	case errors.Is(err, unix.EINVAL) && d != nil && service.Family != familyOf(key):
+	case invalid && c.Key.Family != familyOf(c.Server):
 		return &MixedError{}
-	case errors.Is(err, unix.EINVAL) && d != nil:
+	case invalid:
 		return fmt.Errorf("the kernel does not take it for a real server (its address must be a unicast one): %w", err)
 	default:
 		return err
@@ -186,29 +171,42 @@ func (c *Conn) destination(command uint8, service lvs.ServiceKey, key lvs.Destin
 }
 
 // Flush removes all services.
-func (c *Conn) Flush() error { return c.services.Flush() }
+func (c *Conn) Flush() error { return c.kernel.do(request{command: commandFlush}) }
 
 // Zero sets the statistics of a service and its destinations to zero. The error may be ErrNoService.
 func (c *Conn) Zero(key lvs.ServiceKey) error {
-	return serviceError(c.kernel.do(commandZero, serviceAttributes(key)), lvs.Service{})
+	return serviceError(c.kernel.do(request{commandZero, serviceAttributes(key, nil)}), lvs.Service{})
 }
 
 // Timeouts are the spans after which a connection without packets is forgotten, in whole seconds.
 type Timeouts struct{ TCP, TCPFin, UDP time.Duration }
 
 // Timeouts returns those of the namespace.
-func (c *Conn) Timeouts() (Timeouts, error) {
-	t, err := c.services.GetConfig()
+func (c *Conn) Timeouts() (t Timeouts, err error) {
+	err = c.kernel.ask(request{command: commandGetTimeouts}, unix.NLM_F_ACK, func(b []byte) {
+		for kind, value := range rtnl.Attributes(b) {
+			limit := time.Duration(rtnl.Uint32(value)) * time.Second
+			switch kind {
+			case attributeTCP:
+				t.TCP = limit
+			case attributeTCPFin:
+				t.TCPFin = limit
+			case attributeUDP:
+				t.UDP = limit
+			}
+		}
+	})
 	if err != nil {
 		return Timeouts{}, fmt.Errorf("read the time limits of connections: %w", err)
 	}
-	return Timeouts{TCP: t.TimeoutTCP, TCPFin: t.TimeoutTCPFin, UDP: t.TimeoutUDP}, nil
+	return t, nil
 }
 
 // SetTimeouts changes those that are not zero.
 func (c *Conn) SetTimeouts(t Timeouts) error {
-	err := c.services.SetConfig(&moby.Config{TimeoutTCP: t.TCP, TimeoutTCPFin: t.TCPFin, TimeoutUDP: t.UDP})
-	if err != nil {
+	a := attributes{}.uint32(attributeTCP, uint32(t.TCP/time.Second)).uint32(attributeTCPFin, uint32(t.TCPFin/time.Second)).
+		uint32(attributeUDP, uint32(t.UDP/time.Second))
+	if err := c.kernel.do(request{commandSetTimeouts, a}); err != nil {
 		return fmt.Errorf("set the time limits of connections: %w", err)
 	}
 	return nil

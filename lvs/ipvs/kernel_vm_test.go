@@ -43,17 +43,40 @@ func check(t *testing.T, err error) {
 	}
 }
 
+// What a test changes, one by one.
+func change(c *Conn, change lvs.Change) error { return c.Apply([]lvs.Change{change})[0] }
+
+func addService(c *Conn, key lvs.ServiceKey, s lvs.Service) error {
+	return change(c, lvs.Change{Operation: lvs.AddService, Key: key, Service: s})
+}
+
+func setService(c *Conn, key lvs.ServiceKey, s lvs.Service) error {
+	return change(c, lvs.Change{Operation: lvs.EditService, Key: key, Service: s})
+}
+
+func deleteService(c *Conn, key lvs.ServiceKey) error {
+	return change(c, lvs.Change{Operation: lvs.DeleteService, Key: key})
+}
+
+func addDestination(c *Conn, key lvs.ServiceKey, dk lvs.DestinationKey, d lvs.Destination) error {
+	return change(c, lvs.Change{Operation: lvs.AddDestination, Key: key, Server: dk, Destination: d})
+}
+
+func setDestination(c *Conn, key lvs.ServiceKey, dk lvs.DestinationKey, d lvs.Destination) error {
+	return change(c, lvs.Change{Operation: lvs.EditDestination, Key: key, Server: dk, Destination: d})
+}
+
+func deleteDestination(c *Conn, key lvs.ServiceKey, dk lvs.DestinationKey) error {
+	return change(c, lvs.Change{Operation: lvs.DeleteDestination, Key: key, Server: dk})
+}
+
 // add puts a whole table into the kernel.
 func add(t *testing.T, c *Conn, table lvs.Table) {
 	t.Helper()
-	for key, e := range table {
-		if err := c.AddService(key, e.Service); err != nil {
-			t.Errorf("add %s: %v", key, err)
-		}
-		for dk, d := range e.Destinations {
-			if err := c.AddDestination(key, dk, d); err != nil {
-				t.Errorf("add %s to %s: %v", dk, key, err)
-			}
+	plan := lvs.Plan(lvs.Table{}, table, func(lvs.ServiceKey) bool { return false })
+	for i, err := range c.Apply(plan) {
+		if err != nil {
+			t.Errorf("%v: %v", plan[i], err)
 		}
 	}
 }
@@ -191,16 +214,16 @@ func TestChanges(t *testing.T) {
 		{Weight: 2, Forwarding: lvs.Forwarding{Method: lvs.Tunnel}},
 		{Weight: 2, Forwarding: lvs.Forwarding{Method: lvs.DirectRoute}},
 	}
-	check(t, c.AddService(key, services[0]))
-	check(t, c.AddDestination(key, dk, destinations[0]))
+	check(t, addService(c, key, services[0]))
+	check(t, addDestination(c, key, dk, destinations[0]))
 	for i := range services {
-		check(t, c.SetService(key, services[i]))
-		check(t, c.SetDestination(key, dk, destinations[i]))
+		check(t, setService(c, key, services[i]))
+		check(t, setDestination(c, key, dk, destinations[i]))
 		same(t, c, lvs.Table{key: entry(services[i], map[lvs.DestinationKey]lvs.Destination{dk: destinations[i]})})
 	}
-	check(t, c.DeleteDestination(key, dk))
+	check(t, deleteDestination(c, key, dk))
 	same(t, c, lvs.Table{key: entry(services[len(services)-1], none)})
-	check(t, c.DeleteService(key))
+	check(t, deleteService(c, key))
 	same(t, c, lvs.Table{})
 }
 
@@ -208,17 +231,17 @@ func TestRefusals(t *testing.T) {
 	c := conn(t)
 	key, dk, rr := at(lvs.TCP, "192.0.2.1:80"), to("10.0.0.1:80"), lvs.Service{Scheduler: "rr"}
 	gone := at(lvs.TCP, "192.0.2.9:80")
-	check(t, c.AddService(key, rr))
-	check(t, c.AddDestination(key, dk, lvs.Destination{Weight: 1}))
+	check(t, addService(c, key, rr))
+	check(t, addDestination(c, key, dk, lvs.Destination{Weight: 1}))
 	for name, test := range map[string]struct{ got, want error }{
-		"a service twice":                 {c.AddService(key, rr), ErrExists},
-		"a change of no service":          {c.SetService(gone, rr), ErrNoService},
-		"the removal of no service":       {c.DeleteService(gone), ErrNoService},
-		"a destination twice":             {c.AddDestination(key, dk, lvs.Destination{}), ErrExists},
-		"a destination of no service":     {c.AddDestination(gone, dk, lvs.Destination{}), ErrNoService},
-		"a change of no destination":      {c.SetDestination(key, to("10.0.0.2:80"), lvs.Destination{}), ErrNoDestination},
-		"the removal of no destination":   {c.DeleteDestination(key, to("10.0.0.2:80")), ErrNoDestination},
-		"a removal from no service":       {c.DeleteDestination(gone, dk), ErrNoService},
+		"a service twice":                 {addService(c, key, rr), ErrExists},
+		"a change of no service":          {setService(c, gone, rr), ErrNoService},
+		"the removal of no service":       {deleteService(c, gone), ErrNoService},
+		"a destination twice":             {addDestination(c, key, dk, lvs.Destination{}), ErrExists},
+		"a destination of no service":     {addDestination(c, gone, dk, lvs.Destination{}), ErrNoService},
+		"a change of no destination":      {setDestination(c, key, to("10.0.0.2:80"), lvs.Destination{}), ErrNoDestination},
+		"the removal of no destination":   {deleteDestination(c, key, to("10.0.0.2:80")), ErrNoDestination},
+		"a removal from no service":       {deleteDestination(c, gone, dk), ErrNoService},
 		"the statistics of no service":    {c.Zero(gone), ErrNoService},
 		"a synchronization of no network": {c.StartDaemon(Daemon{Role: Master, Interface: "nowhere"}), nil},
 	} {
@@ -227,18 +250,43 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	var missing *MissingError
-	if err := c.AddService(gone, lvs.Service{Scheduler: "twos"}); !errors.As(err, &missing) || missing.Scheduler != "twos" {
+	if err := addService(c, gone, lvs.Service{Scheduler: "twos"}); !errors.As(err, &missing) || missing.Scheduler != "twos" {
 		t.Errorf("a scheduler without a module: %v", err)
 	}
 	engine := lvs.Service{Scheduler: "rr", Persistence: lvs.Persistence{TimeoutSeconds: 1, PrefixLen: 32, Engine: "none"}}
-	if err := c.AddService(gone, engine); !errors.As(err, &missing) || missing.Engine != "none" {
+	if err := addService(c, gone, engine); !errors.As(err, &missing) || missing.Engine != "none" {
 		t.Errorf("an engine without a module: %v", err)
 	}
 	var mixed *MixedError
-	if err := c.AddDestination(key, to("[fd00::1]:80"), lvs.Destination{Weight: 1}); !errors.As(err, &mixed) {
+	if err := addDestination(c, key, to("[fd00::1]:80"), lvs.Destination{Weight: 1}); !errors.As(err, &mixed) {
 		t.Errorf("another family by NAT: %v", err)
 	}
 	same(t, c, lvs.Table{key: entry(rr, map[lvs.DestinationKey]lvs.Destination{dk: {Weight: 1}})})
+}
+
+// In a long list of changes each has its own answer: what the kernel refuses keeps it from nothing else.
+func TestManyChanges(t *testing.T) {
+	c := conn(t)
+	key, rr := at(lvs.TCP, "192.0.2.1:80"), lvs.Service{Scheduler: "rr"}
+	want := lvs.Table{key: entry(rr, map[lvs.DestinationKey]lvs.Destination{})}
+	changes := []lvs.Change{{Operation: lvs.AddService, Key: key, Service: rr}}
+	for i := range 1000 {
+		dk := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i / 200), byte(i%200 + 1)}), 80)
+		if i%3 == 0 {
+			dk = netip.AddrPortFrom(netip.AddrFrom4([4]byte{224, 0, byte(i / 200), byte(i % 200)}), 80) // no unicast address
+		}
+		d := lvs.Destination{Weight: uint32(i)}
+		changes = append(changes, lvs.Change{Operation: lvs.AddDestination, Key: key, Server: dk, Destination: d})
+		if i%3 > 0 {
+			want[key].Destinations[dk] = d
+		}
+	}
+	for i, err := range c.Apply(changes) {
+		if refused := i > 0 && (i-1)%3 == 0; refused != (err != nil) {
+			t.Errorf("%v: %v", changes[i], err)
+		}
+	}
+	same(t, c, want)
 }
 
 // What other programs write is read for what it is, and never for what had might want.
@@ -309,10 +357,10 @@ func TestDaemons(t *testing.T) {
 		t.Errorf("backup: %+v", b)
 	}
 	// Mixed families and synchronization exclude each other.
-	check(t, c.AddService(at(lvs.TCP, "192.0.2.1:80"), lvs.Service{Scheduler: "rr"}))
+	check(t, addService(c, at(lvs.TCP, "192.0.2.1:80"), lvs.Service{Scheduler: "rr"}))
 	tunnel := lvs.Destination{Weight: 1, Forwarding: lvs.Forwarding{Method: lvs.Tunnel}}
 	var mixed *MixedError
-	if err := c.AddDestination(at(lvs.TCP, "192.0.2.1:80"), to("[fd00::1]:80"), tunnel); !errors.As(err, &mixed) {
+	if err := addDestination(c, at(lvs.TCP, "192.0.2.1:80"), to("[fd00::1]:80"), tunnel); !errors.As(err, &mixed) {
 		t.Errorf("mixed families while synchronized: %v", err)
 	}
 	check(t, c.StopDaemon(Master))
@@ -335,8 +383,8 @@ func TestStatistics(t *testing.T) {
 	check(t, err)
 	defer server.Close()
 	key, dk := at(lvs.TCP, "127.0.0.2:99"), to(server.Addr().String())
-	check(t, c.AddService(key, lvs.Service{Scheduler: "rr"}))
-	check(t, c.AddDestination(key, dk, lvs.Destination{Weight: 1}))
+	check(t, addService(c, key, lvs.Service{Scheduler: "rr"}))
+	check(t, addDestination(c, key, dk, lvs.Destination{Weight: 1}))
 	client, err := net.Dial("tcp", "127.0.0.2:99")
 	check(t, err)
 	defer client.Close()

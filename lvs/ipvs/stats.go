@@ -33,19 +33,23 @@ type DestinationStatistics struct {
 // Statistics returns those of all services.
 func (c *Conn) Statistics() (map[lvs.ServiceKey]ServiceStatistics, error) {
 	all := map[lvs.ServiceKey]ServiceStatistics{}
-	err := c.walk(func(key lvs.ServiceKey, service []byte, destinations [][]byte) {
-		s := ServiceStatistics{Traffic: decodeTraffic(inner(service, serviceStats64)),
-			Destinations: make(map[lvs.DestinationKey]DestinationStatistics, len(destinations))}
-		for _, d := range destinations {
+	err := c.eachService(func(key lvs.ServiceKey, service []byte) {
+		all[key] = ServiceStatistics{Traffic: decodeTraffic(inner(service, serviceStats64)),
+			Destinations: map[lvs.DestinationKey]DestinationStatistics{}}
+	})
+	for key, s := range all {
+		if err != nil {
+			break
+		}
+		err = c.eachDestination(key, func(d []byte) {
 			s.Destinations[decodeDestinationKey(key.Family, d)] = DestinationStatistics{
 				Traffic:    decodeTraffic(inner(d, destinationStats64)),
 				Active:     rtnl.Uint32(inner(d, destinationActive)),
 				Inactive:   rtnl.Uint32(inner(d, destinationInactive)),
 				Persistent: rtnl.Uint32(inner(d, destinationPersistent)),
 			}
-		}
-		all[key] = s
-	})
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the statistics of IPVS: %w", err)
 	}

@@ -7,8 +7,6 @@ import (
 	"math/bits"
 	"net/netip"
 
-	moby "github.com/moby/ipvs"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/hactl/had/internal/linux/rtnl"
@@ -23,42 +21,57 @@ const (
 	foreignPrefix = math.MaxUint8
 )
 
-// Read returns what the namespace's IPVS holds. Where a persistence engine, flag, or number has no meaning because
-// another one turns it off, it is zero, as in a table that is wanted.
-func (c *Conn) Read() (lvs.Table, error) {
-	t := lvs.Table{}
-	err := c.walk(func(key lvs.ServiceKey, s []byte, destinations [][]byte) {
-		e := lvs.Entry{Service: decodeService(s), Destinations: make(map[lvs.DestinationKey]lvs.Destination, len(destinations))}
-		for _, d := range destinations {
-			e.Destinations[decodeDestinationKey(key.Family, d)] = decodeDestination(d)
-		}
-		t[key] = e
-	})
+// Services returns the services that the namespace's IPVS holds, without their destinations. Where a persistence engine, flag, or
+// number has no meaning because another one turns it off, it is zero, as in a table that is wanted.
+func (c *Conn) Services() (map[lvs.ServiceKey]lvs.Service, error) {
+	all := map[lvs.ServiceKey]lvs.Service{}
+	err := c.eachService(func(key lvs.ServiceKey, service []byte) { all[key] = decodeService(service) })
 	if err != nil {
-		return nil, fmt.Errorf("read the table of IPVS: %w", err)
+		return nil, fmt.Errorf("read the services of IPVS: %w", err)
+	}
+	return all, nil
+}
+
+// Destinations returns those of a service: none if there is no such service.
+func (c *Conn) Destinations(key lvs.ServiceKey) (map[lvs.DestinationKey]lvs.Destination, error) {
+	all := map[lvs.DestinationKey]lvs.Destination{}
+	err := c.eachDestination(key, func(d []byte) { all[decodeDestinationKey(key.Family, d)] = decodeDestination(d) })
+	if err != nil {
+		return nil, fmt.Errorf("read the destinations of %s in IPVS: %w", key, err)
+	}
+	return all, nil
+}
+
+// Read returns all that the namespace's IPVS holds.
+func (c *Conn) Read() (lvs.Table, error) {
+	services, err := c.Services()
+	if err != nil {
+		return nil, err
+	}
+	t := make(lvs.Table, len(services))
+	for key, s := range services {
+		destinations, err := c.Destinations(key)
+		if err != nil {
+			return nil, err
+		}
+		t[key] = lvs.Entry{Service: s, Destinations: destinations}
 	}
 	return t, nil
 }
 
-// walk calls f for each service with its attributes and those of its destinations.
-func (c *Conn) walk(f func(key lvs.ServiceKey, service []byte, destinations [][]byte)) error {
-	services, err := c.kernel.dump(commandGetServices)
-	if err != nil {
-		return err
-	}
-	for _, answer := range services {
+// eachService calls f with the attributes of each service, which are valid until f returns.
+func (c *Conn) eachService(f func(key lvs.ServiceKey, service []byte)) error {
+	return c.kernel.dump(request{command: commandGetServices}, func(answer []byte) {
 		s := inner(answer, attributeService)
-		key := decodeServiceKey(s)
-		answers, err := c.kernel.dump(commandGetDestinations, serviceAttributes(key))
-		if err != nil {
-			return err
-		}
-		for i, a := range answers {
-			answers[i] = inner(a, attributeDestination)
-		}
-		f(key, s, answers)
-	}
-	return nil
+		f(decodeServiceKey(s), s)
+	})
+}
+
+// eachDestination calls f with the attributes of each destination of a service, which are valid until f returns.
+func (c *Conn) eachDestination(key lvs.ServiceKey, f func(destination []byte)) error {
+	return c.kernel.dump(request{commandGetDestinations, serviceAttributes(key, nil)}, func(answer []byte) {
+		f(inner(answer, attributeDestination))
+	})
 }
 
 // inner returns the value of the attribute.
@@ -69,29 +82,6 @@ func inner(attributes []byte, kind uint16) []byte {
 		}
 	}
 	return nil
-}
-
-// mobyService describes a service to the library.
-func mobyService(key lvs.ServiceKey, s lvs.Service) *moby.Service {
-	m := &moby.Service{AddressFamily: afOf(key.Family), SchedName: s.Scheduler, PEName: s.Persistence.Engine,
-		Timeout: s.Persistence.TimeoutSeconds, Netmask: netmask(key.Family, s.Persistence), FWMark: key.Mark}
-	if key.Mark == 0 {
-		m.Protocol = uint16(key.Protocol)
-		m.Address = key.Address.Addr().AsSlice()
-		m.Port = key.Address.Port()
-	}
-	for _, f := range []struct {
-		set bool
-		bit uint32
-	}{
-		{s.Persistence.TimeoutSeconds > 0, flagPersistent}, {s.OnePacket, flagOnePacket},
-		{s.Flags.First, flagFirst}, {s.Flags.Second, flagSecond}, {s.Flags.Third, flagThird},
-	} {
-		if f.set {
-			m.Flags |= f.bit
-		}
-	}
-	return m
 }
 
 // netmask is what the kernel wants to know about who counts as one client: a mask in the network's order, or the length of
@@ -126,18 +116,42 @@ func prefixLen(f lvs.Family, netmask []byte) uint8 {
 	return foreignPrefix
 }
 
-// serviceAttributes says which service a request is about.
-func serviceAttributes(key lvs.ServiceKey) *nl.RtAttr {
-	a := nl.NewRtAttr(attributeService, nil)
-	a.AddRtAttr(serviceFamily, nl.Uint16Attr(afOf(key.Family)))
-	if key.Mark != 0 {
-		a.AddRtAttr(serviceMark, nl.Uint32Attr(key.Mark))
-		return a
+// serviceAttributes says which service a request is about and, with s, how it is to be.
+func serviceAttributes(key lvs.ServiceKey, s *lvs.Service) attributes {
+	return make(attributes, 0, usualMax).nested(attributeService, func(a attributes) attributes {
+		a = a.uint16(serviceFamily, afOf(key.Family))
+		if key.Mark != 0 {
+			a = a.uint32(serviceMark, key.Mark)
+		} else {
+			a = a.uint16(serviceProtocol, uint16(key.Protocol)).address(serviceAddress, key.Address.Addr()).
+				port(servicePort, key.Address.Port())
+		}
+		if s == nil {
+			return a
+		}
+		a = a.text(serviceScheduler, s.Scheduler)
+		if s.Persistence.Engine != "" {
+			a = a.text(serviceEngine, s.Persistence.Engine)
+		}
+		a = binary.NativeEndian.AppendUint32(a.header(serviceFlags, 8), flagsOf(s))
+		a = binary.NativeEndian.AppendUint32(a, math.MaxUint32) // all of them count
+		return a.uint32(serviceTimeout, s.Persistence.TimeoutSeconds).uint32(serviceNetmask, netmask(key.Family, s.Persistence))
+	})
+}
+
+func flagsOf(s *lvs.Service) (flags uint32) {
+	for _, f := range []struct {
+		set bool
+		bit uint32
+	}{
+		{s.Persistence.TimeoutSeconds > 0, flagPersistent}, {s.OnePacket, flagOnePacket},
+		{s.Flags.First, flagFirst}, {s.Flags.Second, flagSecond}, {s.Flags.Third, flagThird},
+	} {
+		if f.set {
+			flags |= f.bit
+		}
 	}
-	a.AddRtAttr(serviceProtocol, nl.Uint16Attr(uint16(key.Protocol)))
-	a.AddRtAttr(serviceAddress, key.Address.Addr().AsSlice())
-	a.AddRtAttr(servicePort, bigEndian16(key.Address.Port()))
-	return a
+	return flags
 }
 
 func decodeServiceKey(service []byte) (key lvs.ServiceKey) {
@@ -193,12 +207,13 @@ func decodeService(service []byte) (s lvs.Service) {
 	return s
 }
 
-// destinationAttributes says which destination a request is about and, with d, how it is to be.
-func destinationAttributes(key lvs.DestinationKey, d *lvs.Destination) *nl.RtAttr {
-	a := nl.NewRtAttr(attributeDestination, nil)
-	a.AddRtAttr(destinationAddress, key.Addr().AsSlice())
-	a.AddRtAttr(destinationPort, bigEndian16(key.Port()))
-	a.AddRtAttr(destinationFamily, nl.Uint16Attr(afOf(familyOf(key))))
+// destinationAttributes says which destination of which service a request is about and, with d, how it is to be.
+func destinationAttributes(service lvs.ServiceKey, key lvs.DestinationKey, d *lvs.Destination) attributes {
+	return serviceAttributes(service, nil).nested(attributeDestination, func(a attributes) attributes { return a.destination(key, d) })
+}
+
+func (a attributes) destination(key lvs.DestinationKey, d *lvs.Destination) attributes {
+	a = a.address(destinationAddress, key.Addr()).port(destinationPort, key.Port()).uint16(destinationFamily, afOf(familyOf(key)))
 	if d == nil {
 		return a
 	}
@@ -217,15 +232,10 @@ func destinationAttributes(key lvs.DestinationKey, d *lvs.Destination) *nl.RtAtt
 			flags = tunnelRemoteChecksum
 		}
 		// The kernel numbers the types as Table does.
-		a.AddRtAttr(destinationTunnelType, nl.Uint8Attr(uint8(f.Type)))
-		a.AddRtAttr(destinationTunnelPort, bigEndian16(f.Port))
-		a.AddRtAttr(destinationTunnelFlags, nl.Uint16Attr(flags))
+		a = a.add(destinationTunnelType, uint8(f.Type)).port(destinationTunnelPort, f.Port).uint16(destinationTunnelFlags, flags)
 	}
-	a.AddRtAttr(destinationMethod, nl.Uint32Attr(method))
-	a.AddRtAttr(destinationWeight, nl.Uint32Attr(d.Weight))
-	a.AddRtAttr(destinationUpper, nl.Uint32Attr(d.Upper))
-	a.AddRtAttr(destinationLower, nl.Uint32Attr(d.Lower))
-	return a
+	return a.uint32(destinationMethod, method).uint32(destinationWeight, d.Weight).
+		uint32(destinationUpper, d.Upper).uint32(destinationLower, d.Lower)
 }
 
 // decodeDestinationKey takes the key from a destination of a service of the family f, which is the destination's too if an old

@@ -19,13 +19,9 @@ import (
 
 // Kernel is the door to the kernel's IPVS, an *ipvs.Conn. One goroutine calls its methods.
 type Kernel interface {
-	Read() (lvs.Table, error)
-	AddService(lvs.ServiceKey, lvs.Service) error
-	SetService(lvs.ServiceKey, lvs.Service) error
-	DeleteService(lvs.ServiceKey) error
-	AddDestination(lvs.ServiceKey, lvs.DestinationKey, lvs.Destination) error
-	SetDestination(lvs.ServiceKey, lvs.DestinationKey, lvs.Destination) error
-	DeleteDestination(lvs.ServiceKey, lvs.DestinationKey) error
+	Services() (map[lvs.ServiceKey]lvs.Service, error)
+	Destinations(lvs.ServiceKey) (map[lvs.DestinationKey]lvs.Destination, error)
+	Apply([]lvs.Change) []error
 	Flush() error
 	SetTimeouts(ipvs.Timeouts) error
 	Close()

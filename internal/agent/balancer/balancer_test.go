@@ -57,10 +57,20 @@ func (k *kernel) do(c lvs.Change) error {
 	return nil
 }
 
-func (k *kernel) Read() (lvs.Table, error) {
+func (k *kernel) Services() (map[lvs.ServiceKey]lvs.Service, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return clone(k.table), nil
+	all := map[lvs.ServiceKey]lvs.Service{}
+	for key, e := range k.table {
+		all[key] = e.Service
+	}
+	return all, nil
+}
+
+func (k *kernel) Destinations(key lvs.ServiceKey) (map[lvs.DestinationKey]lvs.Destination, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return maps.Clone(k.table[key].Destinations), nil
 }
 
 func clone(t lvs.Table) lvs.Table {
@@ -72,28 +82,11 @@ func clone(t lvs.Table) lvs.Table {
 	return c
 }
 
-func (k *kernel) AddService(key lvs.ServiceKey, s lvs.Service) error {
-	return k.do(lvs.Change{Operation: lvs.AddService, Key: key, Service: s})
-}
-
-func (k *kernel) SetService(key lvs.ServiceKey, s lvs.Service) error {
-	return k.do(lvs.Change{Operation: lvs.EditService, Key: key, Service: s})
-}
-
-func (k *kernel) DeleteService(key lvs.ServiceKey) error {
-	return k.do(lvs.Change{Operation: lvs.DeleteService, Key: key})
-}
-
-func (k *kernel) AddDestination(key lvs.ServiceKey, s lvs.DestinationKey, d lvs.Destination) error {
-	return k.do(lvs.Change{Operation: lvs.AddDestination, Key: key, Server: s, Destination: d})
-}
-
-func (k *kernel) SetDestination(key lvs.ServiceKey, s lvs.DestinationKey, d lvs.Destination) error {
-	return k.do(lvs.Change{Operation: lvs.EditDestination, Key: key, Server: s, Destination: d})
-}
-
-func (k *kernel) DeleteDestination(key lvs.ServiceKey, s lvs.DestinationKey) error {
-	return k.do(lvs.Change{Operation: lvs.DeleteDestination, Key: key, Server: s})
+func (k *kernel) Apply(changes []lvs.Change) (errs []error) {
+	for _, c := range changes {
+		errs = append(errs, k.do(c))
+	}
+	return errs
 }
 
 func (k *kernel) Flush() error {

@@ -36,29 +36,9 @@ type counting struct {
 	changes int
 }
 
-func (c *counting) AddService(k lvs.ServiceKey, s lvs.Service) error {
-	c.changes++
-	return c.Conn.AddService(k, s)
-}
-
-func (c *counting) SetService(k lvs.ServiceKey, s lvs.Service) error {
-	c.changes++
-	return c.Conn.SetService(k, s)
-}
-
-func (c *counting) AddDestination(k lvs.ServiceKey, s lvs.DestinationKey, d lvs.Destination) error {
-	c.changes++
-	return c.Conn.AddDestination(k, s, d)
-}
-
-func (c *counting) SetDestination(k lvs.ServiceKey, s lvs.DestinationKey, d lvs.Destination) error {
-	c.changes++
-	return c.Conn.SetDestination(k, s, d)
-}
-
-func (c *counting) DeleteDestination(k lvs.ServiceKey, s lvs.DestinationKey) error {
-	c.changes++
-	return c.Conn.DeleteDestination(k, s)
+func (c *counting) Apply(changes []lvs.Change) []error {
+	c.changes += len(changes)
+	return c.Conn.Apply(changes)
 }
 
 // served is a Balancer on the real kernel.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,9 +14,10 @@ import (
 )
 
 const (
-	lookInterval = time.Second // between two looks at the kernel's table
-	lookShare    = 10          // a look that takes long is made so rarely that it takes at most this part of the time
-	firstRetry   = time.Second // of what the kernel refuses, and of the door; the next ones come after twice as long each
+	lookInterval = time.Second           // between two looks at the kernel's table
+	lookTime     = 10 * time.Millisecond // for the destinations of some services, in turn; those that others have added come first
+	lookShare    = 10                    // a look that takes long is made so rarely that it takes at most this part of the time
+	firstRetry   = time.Second           // of what the kernel refuses, and of the door; the next ones come after twice as long each
 	lastRetry    = time.Minute
 )
 
@@ -33,7 +35,8 @@ type table struct {
 	plan    plan
 	virtual map[lvs.ServiceKey]string // by service
 
-	have     lvs.Table               // what the kernel had at the last look, with our changes since
+	have     lvs.Table               // what the kernel had when it was looked at, with our changes since
+	turn     []lvs.ServiceKey        // services whose destinations are looked at next
 	ours     map[lvs.ServiceKey]bool // services that we want, or have put there
 	queue    []lvs.ServiceKey        // whose entries may differ
 	queued   map[lvs.ServiceKey]bool
@@ -142,7 +145,7 @@ func (t *table) ready(want lvs.Table) bool {
 	if t.missing != nil {
 		t.log.Info("the kernel has IPVS now; virtual servers are served")
 	}
-	t.kernel, t.missing, t.retry, t.looked = kernel, nil, firstRetry, false
+	t.kernel, t.missing, t.retry, t.looked, t.have = kernel, nil, firstRetry, false, lvs.Table{}
 	if t.lvs.Flush && !t.flushed {
 		if err := kernel.Flush(); err != nil {
 			t.log.Error("IPVS is not cleared at the start (lvs_flush)", "err", err)
@@ -155,7 +158,7 @@ func (t *table) ready(want lvs.Table) bool {
 	return t.kernel != nil
 }
 
-// look reads the kernel's table, and queues what others have changed in it and what is to be tried again.
+// look reads the kernel's services and the destinations of some, and queues what others have changed and what is to be tried again.
 func (t *table) look(want lvs.Table) {
 	if len(t.ours) == 0 || !t.ready(want) {
 		return
@@ -169,7 +172,7 @@ func (t *table) look(want lvs.Table) {
 			t.enqueue([]lvs.ServiceKey{e.key})
 		}
 	}
-	have, err := t.kernel.Read()
+	changed, err := t.read(want)
 	if err != nil {
 		t.log.Error("the kernel's IPVS table cannot be read", "err", err)
 		t.close()
@@ -177,38 +180,76 @@ func (t *table) look(want lvs.Table) {
 		return
 	}
 	t.lookAt = start.Add(max(lookInterval/2, lookShare*time.Since(start)))
-	var changed []lvs.ServiceKey
-	for key := range t.ours {
-		_, wanted := want[key]
-		_, there := have[key]
-		if !wanted && !there {
-			delete(t.ours, key)
-			continue
-		}
-		if !t.queued[key] && !same(have, t.have, key) {
-			changed = append(changed, key)
-		}
-	}
-	t.have = have
 	if t.looked && len(changed) > 0 {
 		t.repaired += len(changed)
 		slices.SortFunc(changed, lvs.ServiceKey.Compare)
 		t.log.Warn("somebody else has changed the kernel's IPVS table; it is put right", "services", len(changed), "first", changed[0])
 	}
 	t.looked = true
-	for key := range t.ours {
-		if len(lvs.PlanService(nil, key, have, want)) > 0 {
-			t.enqueue([]lvs.ServiceKey{key})
-		}
-	}
 	slices.SortFunc(t.queue, lvs.ServiceKey.Compare)
 }
 
-// same tells whether a service is the same in two tables.
-func same(a, b lvs.Table, key lvs.ServiceKey) bool {
-	_, inA := a[key]
-	_, inB := b[key]
-	return inA == inB && len(lvs.PlanService(nil, key, a, b)) == 0
+// read takes in the kernel's services, the destinations of those that are not as they were, and of others in turn. It returns
+// which of ours others have changed.
+func (t *table) read(want lvs.Table) (changed []lvs.ServiceKey, err error) {
+	services, err := t.kernel.Services()
+	if err != nil {
+		return nil, err
+	}
+	for key := range t.ours {
+		_, wanted := want[key]
+		_, there := services[key]
+		_, had := t.have[key]
+		switch {
+		case there:
+		case !wanted:
+			delete(t.ours, key)
+		default:
+			if had && !t.queued[key] {
+				changed = append(changed, key)
+			}
+			t.enqueue([]lvs.ServiceKey{key})
+		}
+	}
+	maps.DeleteFunc(t.have, func(key lvs.ServiceKey, _ lvs.Entry) bool { _, there := services[key]; return !there })
+	take := func(key lvs.ServiceKey, s lvs.Service) error {
+		destinations, err := t.kernel.Destinations(key)
+		if err != nil {
+			return err
+		}
+		e, old := lvs.Entry{Service: s, Destinations: destinations}, t.have[key]
+		if t.ours[key] && !t.queued[key] && (old.Service != e.Service || !maps.Equal(old.Destinations, e.Destinations)) {
+			changed = append(changed, key)
+		}
+		t.have[key] = e
+		if t.ours[key] && len(lvs.PlanService(nil, key, t.have, want)) > 0 {
+			t.enqueue([]lvs.ServiceKey{key})
+		}
+		return nil
+	}
+	for key, s := range services {
+		if e, known := t.have[key]; !known || e.Service != s {
+			if err := take(key, s); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(t.turn) == 0 {
+		t.turn = slices.Collect(maps.Keys(services))
+	}
+	for until := time.Now().Add(lookTime); len(t.turn) > 0; {
+		key := t.turn[0]
+		t.turn = t.turn[1:]
+		if s, there := services[key]; there {
+			if err := take(key, s); err != nil {
+				return nil, err
+			}
+		}
+		if time.Now().After(until) {
+			break
+		}
+	}
+	return changed, nil
 }
 
 // reconcile makes the changes of one service, but for those that the kernel has refused a short while ago.
@@ -217,28 +258,38 @@ func (t *table) reconcile(key lvs.ServiceKey, want lvs.Table) {
 		return
 	}
 	wrong := map[entry]bool{}
-	for _, c := range lvs.PlanService(nil, key, t.have, want) {
+	changes := lvs.PlanService(nil, key, t.have, want)
+	ready := changes[:0]
+	for _, c := range changes {
 		e := entry{key: key, server: c.Server}
-		if wrong[entry{key: key}] && t.have[key].Destinations == nil {
-			break // no service, no destinations
-		}
-		r := t.refused[e]
-		if r != nil && r.change == c && time.Now().Before(r.again) {
+		if r := t.refused[e]; r != nil && r.change == c && time.Now().Before(r.again) {
 			wrong[e] = true
+			if c.Operation == lvs.AddService {
+				break // no service, no destinations
+			}
 			continue
 		}
-		switch err := t.apply(c); {
+		ready = append(ready, c)
+	}
+	for i, err := range t.kernel.Apply(ready) {
+		c := ready[i]
+		e := entry{key: key, server: c.Server}
+		r := t.refused[e]
+		switch {
 		case err == nil:
 			t.have.Apply(c)
 			if r != nil {
 				t.log.Info("the kernel takes it now", "change", c, "at", t.where(e))
 			}
 		case errors.Is(err, ipvs.ErrExists), errors.Is(err, ipvs.ErrNoService), errors.Is(err, ipvs.ErrNoDestination):
-			t.lookAt = time.Time{} // the table is not what we took it for
+			t.lookAt, t.turn = time.Time{}, slices.Insert(t.turn, 0, key) // the table is not what we took it for
 			wrong[e] = wrong[e] || r != nil
 		default:
 			wrong[e] = true
 			t.refuse(e, c, err)
+		}
+		if err != nil && c.Operation == lvs.AddService {
+			break // what became of its destinations says nothing
 		}
 	}
 	for e := range t.refused {
@@ -250,23 +301,6 @@ func (t *table) reconcile(key lvs.ServiceKey, want lvs.Table) {
 		if _, there := t.have[key]; !there {
 			delete(t.ours, key)
 		}
-	}
-}
-
-func (t *table) apply(c lvs.Change) error {
-	switch c.Operation {
-	case lvs.AddService:
-		return t.kernel.AddService(c.Key, c.Service)
-	case lvs.EditService:
-		return t.kernel.SetService(c.Key, c.Service)
-	case lvs.DeleteService:
-		return t.kernel.DeleteService(c.Key)
-	case lvs.AddDestination:
-		return t.kernel.AddDestination(c.Key, c.Server, c.Destination)
-	case lvs.EditDestination:
-		return t.kernel.SetDestination(c.Key, c.Server, c.Destination)
-	default:
-		return t.kernel.DeleteDestination(c.Key, c.Server)
 	}
 }
 
@@ -312,12 +346,15 @@ func (t *table) clear(flush bool) {
 		}
 		return
 	}
+	var changes []lvs.Change
 	for key := range t.ours {
-		if _, there := t.have[key]; !there {
-			continue
+		if _, there := t.have[key]; there {
+			changes = append(changes, lvs.Change{Operation: lvs.DeleteService, Key: key})
 		}
-		if err := t.kernel.DeleteService(key); err != nil && !errors.Is(err, ipvs.ErrNoService) {
-			t.log.Error("a virtual server stays in the kernel", "service", key, "err", err)
+	}
+	for i, err := range t.kernel.Apply(changes) {
+		if err != nil && !errors.Is(err, ipvs.ErrNoService) {
+			t.log.Error("a virtual server stays in the kernel", "service", changes[i].Key, "err", err)
 		}
 	}
 }
