@@ -26,9 +26,14 @@ type loader struct {
 	tree     *syntax.Tree
 	findings []Finding
 
-	inCluster bool              // findings belong to the cluster block
-	told      map[string]bool   // words about whose effect something was said
-	near      map[string]string // suggestions for words that are not known, by block and word
+	// Of real servers there are many: the handlers of their words are made once, for one draft that each in turn is read into.
+	real      realDraft
+	realWords handlers
+
+	inCluster bool                // findings belong to the cluster block
+	told      map[string]bool     // what is said once
+	effects   map[*words.Row]bool // words about whose effect everything was said
+	near      map[string]string   // suggestions for words that are not known, by block and word
 
 	global   globalDraft
 	drafts   []*instanceDraft
@@ -53,7 +58,7 @@ func load(opts Options) *loader {
 // newLoader reads the files of a configuration without looking at what they mean.
 func newLoader(opts Options) *loader {
 	l := &loader{
-		opts: opts, told: make(map[string]bool), near: make(map[string]string),
+		opts: opts, told: make(map[string]bool), effects: make(map[*words.Row]bool), near: make(map[string]string),
 		declared: make(map[string]map[string]*Node), order: make(map[*Node]int), unnumbered: make(map[Family]int),
 	}
 	l.tree = syntax.Read(syntax.Options{

@@ -36,6 +36,7 @@ func (l *loader) resolveVirtualServers() {
 		}
 		seen[name] = d.Pos
 		from := serviceSource{node: d.node}
+		d.Servers = make([]RealServer, 0, len(d.servers))
 		for _, r := range d.servers {
 			d.Servers, from.servers = append(d.Servers, r.RealServer), append(from.servers, r.node)
 		}
@@ -131,7 +132,7 @@ func (l *loader) resolveServers(d *virtualDraft, group *VirtualServerGroup) {
 
 // duplicateServers leaves out servers that their rules about ports have made equal.
 func (l *loader) duplicateServers(d *virtualDraft) {
-	seen := make(map[netip.AddrPort]Pos)
+	seen := make(map[netip.AddrPort]Pos, len(d.servers))
 	d.servers = slices.DeleteFunc(d.servers, func(r *realDraft) bool {
 		first, found := seen[r.Address]
 		if found {

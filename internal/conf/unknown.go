@@ -117,24 +117,22 @@ func homeTitles(blocks []string) string {
 
 // tellEffect says once for each word that had does nothing about it.
 func (l *loader) tellEffect(s statement) {
-	key := s.row.Block + "/" + s.row.Word
-	if l.told[key] {
+	if l.effects[s.row] {
 		return
 	}
+	l.effects[s.row] = true
 	if newer, deprecated := strings.CutPrefix(s.row.Meaning, "Deprecated spelling of "); deprecated {
 		newer, _, _ = strings.Cut(newer, " ")
-		l.told[key] = true
 		l.warnf(CodeDeprecated, s.Words[0], "%s is an old spelling of %s", s.Keyword(), newer)
 	}
 	effect, text := words.EffectOf(s.row.Block, s.row.Word)
 	switch effect {
 	case words.NoEffect, words.Inert:
-		l.told[key] = true
 		l.notef(CodeNoEffect, s.Words[0], "%s has no effect: %s", s.Keyword(), text)
 	case words.Warned:
-		l.told[key] = true
 		l.warnf(CodeNotDone, s.Words[0], "%s is not done by this version: %s", s.Keyword(), text)
 	case words.Refused:
+		delete(l.effects, s.row) // it is an error wherever it stands
 		l.fatalf(CodeUnsupported, s.Words[0], "%s is not done by this version: %s", s.Keyword(), text)
 	}
 }

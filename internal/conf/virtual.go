@@ -263,11 +263,15 @@ type realDraft struct {
 }
 
 func (l *loader) realServer(s statement, v *virtualDraft) {
-	d := &realDraft{node: s.Node, word: s.Words[1]}
-	d.Pos = s.Pos()
+	if l.realWords == nil {
+		l.realWords = l.realServerWords(&l.real)
+	}
+	l.real = realDraft{node: s.Node, word: s.Words[1]}
+	l.real.Pos = s.Pos()
 	var usable bool
-	d.Address, usable = l.addressPort(s.Words[1:], v.Address.Port())
-	d.last = l.statements(s.Children, "virtual_server/real_server", l.realServerWords(d))
+	l.real.Address, usable = l.addressPort(s.Words[1:], v.Address.Port())
+	l.real.last = l.statements(s.Children, realServerBlock, l.realWords)
+	d := l.real
 	if !usable {
 		return
 	}
@@ -277,7 +281,7 @@ func (l *loader) realServer(s statement, v *virtualDraft) {
 			return
 		}
 	}
-	v.servers = append(v.servers, d)
+	v.servers = append(v.servers, &d)
 }
 
 func (l *loader) realServerWords(d *realDraft) handlers {

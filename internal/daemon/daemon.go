@@ -13,8 +13,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/conf/host"
@@ -34,6 +36,13 @@ const (
 	ExitTestFatal  = 4
 	ExitTestErrors = 5
 	ExitTestUnsafe = 6 // scripts that somebody else than root could change
+)
+
+// While a program starts most of what it allocates stays, above all its configuration: to look for what does not costs more than it
+// frees. For so long garbage is collected when there is so much of it, in percent of what is in use.
+const (
+	startTime      = 5 * time.Second
+	startGCPercent = 800
 )
 
 // witnessName is the program that needs nothing but the cluster block, and no privilege.
@@ -92,6 +101,8 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 	if wantsBackground(flags, os.Args[0], os.Getenv) {
 		return detach(name, args, stderr)
 	}
+	usual := debug.SetGCPercent(startGCPercent)
+	time.AfterFunc(startTime, func() { debug.SetGCPercent(usual) })
 	c, findings, err := reread()
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: configuration: %v\n", name, err)

@@ -132,7 +132,7 @@ func (b *builder) one(t text) text {
 
 // add puts a statement into a block and remembers it for a brace that may follow.
 func (b *builder) add(f *frame, t text, fields []field, spec Spec) {
-	n := &Node{Line: t.String(), Known: spec.Shape != Unknown}
+	n := &Node{Words: make([]Word, 0, len(fields)), Line: t.String(), Known: spec.Shape != Unknown}
 	for _, w := range fields {
 		n.Words = append(n.Words, b.reader.word(t, w))
 	}

@@ -185,6 +185,9 @@ func (r *reader) undefined(ref reference, o origin, quoted bool) {
 
 // almost reports a defined name that stays because of what follows it.
 func (r *reader) almost(t text) {
+	if bytes.IndexByte(t.b, '$') < 0 {
+		return
+	}
 	for i := 0; i < t.len(); i++ {
 		if t.b[i] != '$' {
 			continue

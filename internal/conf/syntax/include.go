@@ -22,11 +22,11 @@ func (r *reader) include(t text) bool {
 	for end < t.len() && !isBlank(t.b[end]) {
 		end++
 	}
-	keyword := string(t.b[:end])
-	checks, found := includeWords[keyword]
+	checks, found := includeWords[string(t.b[:end])]
 	if !found {
 		return false
 	}
+	keyword := string(t.b[:end])
 	o := t.origin(0)
 	pattern := t.slice(end, t.len()).trim()
 	if pattern.len() == 0 {

@@ -116,7 +116,7 @@ func (r *reader) pos(p place) Pos {
 // word makes a Word of a field. A word whose bytes stand in different places is placed where they came together.
 func (r *reader) word(t text, f field) Word {
 	o := t.origin(f.start)
-	for i := f.start + 1; i < f.end; i++ {
+	for i := f.start + 1; i < f.end && t.from != nil; i++ {
 		if next := t.from[i]; next.used != o.used || next.at.file != o.at.file || next.at.line != o.at.line {
 			if o.used.valid() {
 				o = origin{at: o.used}
@@ -199,13 +199,10 @@ func (r *reader) file(name string, from origin) {
 
 // physical takes one line of a file, without its end.
 func (r *reader) physical(line []byte, at place) {
-	t := text{line, make([]origin, len(line))}
-	for i := range t.from {
-		t.from[i].at = place{at.file, at.line, at.column + int32(i)}
-	}
+	t := text{b: line, at: at}
 	start := origin{at: at}
 	if i := bytes.IndexByte(line, 0); i >= 0 {
-		r.report(Error, CodeBadLine, t.from[i], "the line holds a NUL byte and is ignored")
+		r.report(Error, CodeBadLine, t.origin(i), "the line holds a NUL byte and is ignored")
 		return
 	}
 	tooLong := len(line) > MaxLine
@@ -322,6 +319,10 @@ func (r *reader) noteCondition(id text) {
 // finished takes a line with nothing left to expand: an include line, or statements and braces.
 func (r *reader) finished(t text) {
 	if r.include(t) {
+		return
+	}
+	if !bytes.ContainsAny(t.b, "{}") {
+		r.builder.statement(t)
 		return
 	}
 	start, quoted := 0, false
