@@ -88,12 +88,13 @@ vm: build
 	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -timeout 30m -v -run '$(IN_VM)' ./internal/integ
 	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -p 2 -timeout 30m -v $(VM_PACKAGES)
 
-# How long elections of the log's leader take with and without what shortens them, what the guard costs, and how soon a large table of
-# virtual servers is complete, beside stock keepalived (in a virtual machine).
+# How long elections of the log's leader take with and without what shortens them, what the guard costs, and beside stock keepalived, in
+# a virtual machine: how soon a large table of virtual servers is complete, and what ten thousand health checks cost.
 bench: build
 	go test -run '^$$' -bench . -benchtime 30x ./cluster
 	go test -tags integ -run '^$$' -bench . ./fencing/guard
-	HAD_BIN=$(CURDIR)/bin go test -tags integ -run '^$$' -bench . -benchtime 3x -timeout 30m ./internal/balance
+	HAD_BIN=$(CURDIR)/bin go test -tags integ -run '^$$' -bench LargeTable -benchtime 3x -timeout 30m ./internal/balance
+	HAD_BIN=$(CURDIR)/bin go test -tags integ -run '^$$' -bench Checks -benchtime 1x -timeout 30m ./internal/balance
 
 # Stock keepalived and FRR as strangers on the same LAN. Needs root and `make tools`.
 interop: build

@@ -6,14 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/lvs/check/verdict"
 )
 
@@ -247,6 +252,67 @@ func TestSpread(t *testing.T) {
 			t.Errorf("%d of 10000 begin in tenth %d", n, i)
 		}
 	}
+}
+
+// brief is a probe that takes a millisecond, and keeps count of when it is made, and how many are under way.
+type brief struct{ *tally }
+
+type tally struct {
+	mu            sync.Mutex
+	begin         time.Time
+	tenths        [20]int // by seconds since begin
+	running, most int
+	goroutines    int // at most
+}
+
+func (brief) schedule(*verdict.Config) {}
+
+func (p brief) prepare(*Engine) (prober, error) { return p, nil }
+
+func (p brief) attempt(context.Context, int) verdict.Outcome {
+	p.mu.Lock()
+	if n := int(time.Since(p.begin) / time.Second); n < len(p.tenths) {
+		p.tenths[n]++
+	}
+	p.running++
+	p.most = max(p.most, p.running)
+	p.goroutines = max(p.goroutines, runtime.NumGoroutine())
+	p.mu.Unlock()
+	time.Sleep(time.Millisecond)
+	p.mu.Lock()
+	p.running--
+	p.mu.Unlock()
+	return succeeded("")
+}
+
+// TestManyChecks lets ten thousand checks run for two intervals: they stay spread, and goroutines are few. Time in it is not real: what
+// is counted does not depend on the machine.
+func TestManyChecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 10000
+		const boot = time.Second // package verdict's
+		counts := &tally{begin: time.Now().Add(boot)}
+		zero := time.Now()
+		e := New(Options{Now: func() clock.Time { return clock.Time(time.Second + time.Since(zero)) }, Report: func(Result) {},
+			Log: slog.New(slog.DiscardHandler)})
+		var all []Check
+		for i := range n {
+			all = append(all, Check{ID: strconv.Itoa(i), Probe: brief{counts},
+				Schedule: Schedule{Interval: 10 * time.Second, Warmup: 10 * time.Second}})
+		}
+		before := runtime.NumGoroutine()
+		e.Set(all)
+		time.Sleep(boot + 20*time.Second)
+		e.Close()
+		for i, made := range counts.tenths {
+			if made < n/10*8/10 || made > n/10*12/10 {
+				t.Errorf("%d of %d attempts are made in second %d", made, n, i)
+			}
+		}
+		if counts.most > 20 || counts.goroutines-before > 2*counts.most+10 {
+			t.Errorf("%d attempts were under way at once, in %d goroutines", counts.most, counts.goroutines-before)
+		}
+	})
 }
 
 // BenchmarkAttempt tells what one TCP_CHECK costs, its server included.
