@@ -51,6 +51,7 @@ type (
 		Group  string
 		Epoch  Epoch
 		Reason string
+		Lapsed bool // its time is over; nothing says that anybody else has it
 	}
 	// YieldTo asks the director to become invisible and then to call Release: To is waiting.
 	YieldTo struct {
@@ -279,7 +280,7 @@ func (n *Node) onRenew(now clock.Time, from Member, m Message) {
 			answer := n.voter.renew(now, from, m.FromLife, g, r.Promise)
 			if answer.Refused == "" && from != n.cfg.Self && !n.cfg.Broken.KeepOwnWhenSuperseded {
 				if o := n.owned[g.Group]; o != nil && o.holds() && o.epoch < g.Epoch { // H4
-					n.lose(o, "another member has been granted a newer epoch")
+					n.lose(o, "another member has been granted a newer epoch", false)
 				}
 			}
 			reply.Groups = append(reply.Groups, answer)

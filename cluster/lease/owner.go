@@ -268,7 +268,7 @@ func (n *Node) readProofs() {
 	for _, group := range sorted(n.owned) {
 		o := n.owned[group]
 		if o.holds() && n.voter.over(n.proof(group), o.epoch, n.cfg.Self, n.cfg.Life) {
-			n.lose(o, "this node was declared to be off")
+			n.lose(o, "this node was declared to be off", false)
 		}
 	}
 }
@@ -433,7 +433,7 @@ func (n *Node) onRenewReply(now clock.Time, from Member, life Life, reply RenewR
 			}
 		case RefusedSuperseded:
 			if o.holds() {
-				n.lose(o, fmt.Sprintf("a voter follows epoch %d", answer.VoterEpoch))
+				n.lose(o, fmt.Sprintf("a voter follows epoch %d", answer.VoterEpoch), false)
 			} else {
 				n.giveUp(now, o, fmt.Sprintf("a voter follows epoch %d", answer.VoterEpoch))
 			}
@@ -490,7 +490,7 @@ func (n *Node) expire(now clock.Time) {
 		o := n.owned[group]
 		switch {
 		case o.holds() && now >= o.deadline && !n.cfg.Broken.LateAckRevives:
-			n.lose(o, "no majority of voters acknowledged it in time")
+			n.lose(o, "no majority of voters acknowledged it in time", true)
 		case o.starting() && now >= o.grantAt.Add(n.holdSpan()) && !n.cfg.Broken.IgnoreClaimDeadline:
 			n.giveUp(now, o, "no majority of voters acknowledged the first renewal in time")
 		case o.resign != nil && now >= o.resign.until:
@@ -501,8 +501,8 @@ func (n *Node) expire(now clock.Time) {
 }
 
 // lose ends a lease without the owner's will. It has lapsed for good.
-func (n *Node) lose(o *ownership, reason string) {
-	n.do(Lost{Group: o.group, Epoch: o.epoch, Reason: reason})
+func (n *Node) lose(o *ownership, reason string, lapsed bool) {
+	n.do(Lost{Group: o.group, Epoch: o.epoch, Reason: reason, Lapsed: lapsed})
 	o.lost, o.epoch, o.deadline, o.resign = o.epoch, 0, 0, nil
 }
 

@@ -379,6 +379,7 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 			cfg.Lease.Silence = director.Silence(cfg.Lease.Duration)
 		}
 		cfg.Place = placementOf(a.cfg.Cluster)
+		cfg.Hold = a.cfg.Cluster.QuorumLoss == conf.QuorumLossHold
 		log = member.LogState{Cluster: a.opt.Cluster}
 	}
 	a.machine = director.New(a.clock.Now(), cfg, log)

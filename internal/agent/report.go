@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hactl/had/internal/agent/director"
 	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/control/api"
@@ -37,6 +38,9 @@ func (a *Agent) fillReport(r *api.NodeReport, now clock.Time) {
 	if node := a.machine.Node(); node != nil {
 		a.service.AddVoter(r, node, now)
 		r.Guard = a.guardReport()
+		if a.cfg.Cluster.QuorumLoss == conf.QuorumLossHold {
+			r.Cluster.QuorumLoss = "hold"
+		}
 	}
 	r.Gateways = a.gatewayReports()
 	r.Findings = append(r.Findings, a.findings()...)
@@ -203,21 +207,26 @@ func (a *Agent) groupReport(name string, now clock.Time) api.GroupReport {
 			r.Claim.ForSeconds = api.SecondsOf(now.Sub(v.Refusal.Since))
 		}
 	}
-	a.protection(&r, v.Until, now)
+	a.protection(&r, v, now)
 	return r
 }
 
 // protection says how far a lease stands behind a group.
-func (a *Agent) protection(r *api.GroupReport, until, now clock.Time) {
+func (a *Agent) protection(r *api.GroupReport, v director.GroupView, now clock.Time) {
 	if !a.clustered() {
 		r.Unprotected, r.UnprotectedText = true, "there is no cluster block: nothing protects it from two owners"
 		return
 	}
 	r.LeaseSeconds = api.SecondsOf(a.opt.Member.Lease)
-	if r.State == api.GroupOwner && !until.IsZero() {
-		r.LeaseLeftSeconds = api.SecondsOf(max(until.Sub(now), 0))
+	if r.State == api.GroupOwner && !v.Kept && !v.Until.IsZero() {
+		r.LeaseLeftSeconds = api.SecondsOf(max(v.Until.Sub(now), 0))
 	}
 	switch {
+	case v.Kept:
+		r.Unprotected, r.UnprotectedText = true, "quorum_loss hold: no majority answers, its gateway does, and nobody else acts for the addresses"
+		if a.guard != nil {
+			r.Guard = "open"
+		}
 	case a.cfg.Cluster.Guard == conf.GuardNone:
 		r.Unprotected, r.UnprotectedText = true, "guard none: a daemon that is killed or stopped keeps its addresses"
 	case a.guard != nil && r.State == api.GroupOwner:

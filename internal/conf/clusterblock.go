@@ -357,7 +357,9 @@ func (l *loader) voters(d *clusterDraft) {
 		if len(d.Gateways) == 0 {
 			l.errorf(CodeVoters, d.at("quorum_loss"), "quorum_loss hold needs a gateway")
 		}
-		l.warnf(CodeNotDone, d.at("quorum_loss"), "quorum_loss hold is not done by this version: demote is in force")
+		l.warnf(CodeUnprotected, d.at("quorum_loss"),
+			"with quorum_loss hold an owner that is cut off from the others keeps its addresses while they take over: two owners are "+
+				"possible")
 	}
 }
 

@@ -176,7 +176,7 @@ func (s *Service) CheckQuorum() {
 	if s.quorum {
 		s.local(api.EventQuorum, api.Info, s.node, "a majority answers: "+text)
 	} else {
-		s.local(api.EventQuorum, api.Error, s.node, "no majority answers, so this node owns nothing: "+text)
+		s.local(api.EventQuorum, api.Error, s.node, "no majority answers, so no lease can be had: "+text)
 	}
 }
 

@@ -42,6 +42,9 @@ func (m *Machine) apply(now clock.Time, actions []lease.Action) {
 func (m *Machine) extended(now clock.Time, a lease.Extended) {
 	g := m.byName[a.Group]
 	switch {
+	case g != nil && a.First && g.keptWithout():
+		m.regained(now, g, a)
+		return
 	case g == nil, a.First && (g.phase != away || m.whyNot(g) != ""):
 		if g != nil {
 			g.asked = ""
@@ -55,6 +58,7 @@ func (m *Machine) extended(now clock.Time, a lease.Extended) {
 		return
 	}
 	g.until = a.Until
+	m.watchKeep(now, g)
 	m.do(GuardArm{Group: a.Group, Epoch: a.Epoch, Until: a.Until, First: a.First})
 }
 
@@ -137,7 +141,7 @@ func (m *Machine) leave(now clock.Time, g *group, reason string, ev vrrp.Event) 
 	if g.phase != arming && g.phase != held {
 		return
 	}
-	g.phase, g.leaveWhy = leaving, reason
+	g.phase, g.leaveWhy, g.keep = leaving, reason, keeping{}
 	if m.cfg.Broken.ReleaseBeforeInvisible {
 		m.apply(now, m.node.Release(now, g.name, g.epoch, reason))
 	}
@@ -156,6 +160,10 @@ func (m *Machine) lost(now clock.Time, a lease.Lost) {
 		return
 	}
 	m.note(g, Warn, Lapse, fmt.Sprintf("the lease of epoch %d is lost: %s", a.Epoch, a.Reason))
+	if a.Lapsed && g.phase == held && g.keep.since != 0 && !m.node.Present(now, m.keepSpan()) {
+		g.keep.lapsed = true
+		return
+	}
 	m.leave(now, g, "lost: "+a.Reason, vrrp.Yield{Reason: "the lease is lost: " + a.Reason})
 }
 
@@ -186,6 +194,9 @@ func (m *Machine) refused(now clock.Time, a lease.ClaimRefused) {
 		if g.told.news(now, a.Reason) {
 			m.note(g, Info, "claim", "not granted: "+a.Reason)
 		}
+	}
+	if a.Holder != "" && a.Holder != m.cfg.Lease.Self {
+		m.rival(now, g, fmt.Sprintf("%s has it", a.Holder))
 	}
 	m.suspect(now, g, a)
 }
@@ -326,7 +337,10 @@ func (m *Machine) claim(now clock.Time, g *group) {
 	if g.invitedKind != "" {
 		kind, reason = g.invitedKind, g.invitedWhy
 	}
-	if g.phase != away || m.whyNot(g) != "" {
+	switch {
+	case g.keptWithout():
+		kind, reason = lease.MasterDown, "kept without a majority"
+	case g.phase != away || m.whyNot(g) != "":
 		kind = ""
 	}
 	if kind == g.asked {

@@ -35,7 +35,9 @@ type bench struct {
 	index uint64
 	trace []Action
 
-	deaf      bool    // the other voters do not answer
+	cut       bool    // nobody else answers anything
+	refuses   bool    // the other voters refuse renewals: they have cleared a newer epoch
+	deaf      bool    // the other voters do not answer renewals
 	noGrants  bool    // the leader does not answer claims
 	nobody    bool    // the leader finds nobody for what is given away
 	stuck     bool    // the shell cannot confirm that nothing is visible
@@ -151,12 +153,17 @@ func (b *bench) answer(s lease.Send) []Event {
 		return []Event{lease.Received{From: s.To, Message: m}}
 	}
 	switch m := s.Message; {
+	case b.cut:
 	case m.Ping != nil:
 		return from(lease.Message{Pong: &lease.Pong{Sent: m.Ping.Sent, Clock: b.now}})
 	case m.Renew != nil && !b.deaf:
 		reply := lease.RenewReply{Round: m.Renew.Round}
 		for _, g := range m.Renew.Groups {
-			reply.Groups = append(reply.Groups, lease.RenewAnswer{Group: g.Group, Epoch: g.Epoch})
+			answer := lease.RenewAnswer{Group: g.Group, Epoch: g.Epoch}
+			if b.refuses {
+				answer.Refused, answer.VoterEpoch = lease.RefusedEpoch, g.Epoch+1
+			}
+			reply.Groups = append(reply.Groups, answer)
 		}
 		return from(lease.Message{RenewReply: &reply})
 	case m.Claim != nil && !b.noGrants:

@@ -68,6 +68,11 @@ func (m *Machine) looked(now clock.Time, e Looked) {
 	if g == nil || g.look.until.IsZero() || g.look.serial != e.Serial {
 		return
 	}
+	if len(e.Others) > 0 && g.keptWithout() { // be it a member: no lease binds anybody now
+		g.look.until = 0
+		m.rival(now, g, fmt.Sprintf("%s answers for %s", e.Others[0].Hardware, e.Others[0].Address))
+		return
+	}
 	for _, o := range e.Others {
 		if m.node.KnowsHardware(o.Hardware) {
 			continue

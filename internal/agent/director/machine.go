@@ -19,6 +19,7 @@ type Config struct {
 	Groups  []Group
 	Lease   *lease.Config // nil: there is no cluster, VRRP alone decides
 	Fencing Fencing
+	Hold    bool // an owner that loses the majority keeps its groups as long as its gateways answer and nobody else acts for them
 	Place   fencing.PlaceConfig
 	Broken  Broken
 }
@@ -108,6 +109,7 @@ type group struct {
 	unfitUntil clock.Time
 	failures   int // in a row
 	look       look
+	keep       keeping
 
 	spot fencing.Place // where it is to be
 	pull fencing.Pull
@@ -192,7 +194,9 @@ func (m *Machine) do(a Action) { m.out = append(m.out, a) }
 
 // Step takes in an event at now and returns what is to be done about it, in order.
 func (m *Machine) Step(now clock.Time, ev Event) []Action {
+	m.keepWhile(now)
 	m.take(now, ev)
+	m.keepWhile(now)
 	m.settle(now)
 	m.reckon(ev)
 	out := m.out
@@ -308,7 +312,7 @@ func (m *Machine) arrange() {
 
 // deadline is when a Tick is next due to a group; zero: never.
 func (g *group) deadline() clock.Time {
-	at := clock.Earliest(g.invitedUntil, g.resignAfter, g.unfitUntil, g.look.until)
+	at := clock.Earliest(g.invitedUntil, g.resignAfter, g.unfitUntil, g.look.until, g.keep.lookAt)
 	for _, i := range g.instances {
 		at = clock.Earliest(at, i.state.Deadline(), i.defendAt)
 	}
@@ -367,6 +371,9 @@ func (m *Machine) tickGroup(now clock.Time, g *group) {
 	if !g.look.until.IsZero() && now >= g.look.until {
 		m.lookedEnough(now, g)
 	}
+	if !g.keep.lookAt.IsZero() && now >= g.keep.lookAt {
+		m.keepOn(now, g)
+	}
 	if !g.unfitUntil.IsZero() && now >= g.unfitUntil {
 		m.rested(now, g)
 	}
@@ -392,6 +399,9 @@ func (m *Machine) advert(now clock.Time, e Advert) {
 	}
 	m.touched = append(m.touched, i.group)
 	m.doubt(now, i)
+	if e.Priority != vrrp.PriorityResign {
+		m.rival(now, i.group, fmt.Sprintf("%s advertises it", e.From))
+	}
 	m.vrrp(now, i, vrrp.Received{From: e.From, Priority: e.Priority, Interval: e.Interval})
 }
 
@@ -461,7 +471,7 @@ func (m *Machine) peers(now clock.Time, i *instance, ev vrrp.Event) {
 func (m *Machine) followed(now clock.Time, i *instance, ev vrrp.Event, reason string) {
 	g := i.group
 	if g.phase == held || g.phase == arming {
-		g.phase, g.leaveWhy = leaving, reason
+		g.phase, g.leaveWhy, g.keep = leaving, reason, keeping{}
 		if _, stranger := ev.(vrrp.Received); stranger {
 			m.note(g, Warn, Stranger, fmt.Sprintf("%s: %s; that router is not bound by leases", i.cfg.Name, reason))
 		}
@@ -565,6 +575,9 @@ func (m *Machine) doubt(now clock.Time, i *instance) {
 func (m *Machine) competitor(now clock.Time, e Competitor) {
 	i := m.instances[e.Instance]
 	m.doubt(now, i)
+	if i != nil {
+		m.rival(now, i.group, fmt.Sprintf("%s answers for %s", e.Hardware, e.Address))
+	}
 	if i == nil || i.state.Status != vrrp.Active || !i.defendAt.IsZero() {
 		return
 	}

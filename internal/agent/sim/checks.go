@@ -26,6 +26,7 @@ type observed struct {
 	epoch    lease.Epoch // of the present lease, or the last one
 	until    clock.Time  // the latest deadline that was decided for epoch
 	shut     bool        // the guard was shut since: there is no lease any more
+	kept     bool        // it is kept without a majority, and the owner says so
 	over     lease.Epoch // newest epoch that has lapsed
 	released lease.Epoch // newest epoch that was released
 }
@@ -71,7 +72,7 @@ func (w *world) touched(m *machine, group string) {
 		if other == m {
 			continue
 		}
-		if theirs, too := other.visible(group); too {
+		if theirs, too := other.visible(group); too && !w.unprotected(m, other, group) {
 			w.violated("S1", "%s answers for %s under epoch %d, and so does %s under epoch %d", m.name, group, epoch,
 				other.name, theirs)
 		}
@@ -96,11 +97,24 @@ func (w *world) touchedAll(m *machine) {
 	}
 }
 
+// unprotected tells whether one of two owners says of itself that it keeps the group without a majority: then nobody has
+// promised that it is the only one.
+func (w *world) unprotected(a, b *machine, group string) bool {
+	if !w.says(a, group) && !w.says(b, group) {
+		return false
+	}
+	w.stats.KeptBeside++
+	return true
+}
+
+// says tells whether a machine says of itself that it keeps a group without a majority.
+func (w *world) says(m *machine, group string) bool { return w.observed(m, group).kept }
+
 // announced checks what a machine says on the wire: an advertisement, a gratuitous ARP.
 func (w *world) announced(m *machine, group string) {
 	w.touchedRoaming(m)
 	for _, other := range w.machines {
-		if epoch, visible := other.visible(group); visible && other != m {
+		if epoch, visible := other.visible(group); visible && other != m && !w.unprotected(m, other, group) {
 			w.violated("S1", "%s announces %s while %s answers under epoch %d", m.name, group, other.name, epoch)
 		}
 	}
@@ -139,12 +153,20 @@ func (w *world) decided(p *process, a director.Action) {
 	m, o := p.machine, w.observed(p.machine, arm.Group)
 	if arm.First {
 		for _, other := range w.machines {
-			if epoch, too := w.leased(other, arm.Group); too && other != m {
+			if epoch, too := w.leased(other, arm.Group); too && other != m && !w.unprotected(m, other, arm.Group) {
 				w.violated("S1", "%s has a lease of epoch %d of %s while that of %s runs, epoch %d", m.name, arm.Epoch,
 					arm.Group, other.name, epoch)
 			}
 		}
 		o.epoch, o.until, o.shut = arm.Epoch, 0, false
+	}
+	if v, _ := p.director.Group(arm.Group); v.Kept && v.Epoch == arm.Epoch {
+		if !o.kept {
+			w.stats.Kept++
+		}
+		o.kept = true
+	} else if arm.First {
+		o.kept = false
 	}
 	if arm.First && !w.cfg.Adversarial {
 		key := fmt.Sprintf("%s %d", arm.Group, arm.Epoch)

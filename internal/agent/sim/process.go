@@ -107,7 +107,7 @@ func (m *machine) startProcess() {
 		}
 		p.home = w.shape.groups[m.home].name
 		p.director = director.New(m.reading(), director.Config{Node: m.name, Groups: groups, Lease: &cfg,
-			Fencing: m.fencing(&cfg), Place: w.shape.places, Broken: w.cfg.Director}, p)
+			Fencing: m.fencing(&cfg), Place: w.shape.places, Hold: w.cfg.Hold, Broken: w.cfg.Director}, p)
 	}
 	p.say("starts life %d as %s", p.life, p.member)
 	p.log.begin()

@@ -88,7 +88,7 @@ func (w *world) touchedRoaming(m *machine) {
 		return
 	}
 	for _, other := range w.machines {
-		if theirs, too := other.roams(); too && other != m {
+		if theirs, too := other.roams(); too && other != m && !w.says(m, group) && !w.says(other, theirs) {
 			w.violated("S1", "%s answers for %s in %s, and so does %s in %s", m.name, roamingAddress, group, other.name, theirs)
 		}
 	}

@@ -17,6 +17,7 @@ type Config struct {
 	Voters      int           // zero: drawn from the seed
 	Groups      int           // zero: drawn from the seed
 	Adversarial bool          // the replicated log keeps no promise at all
+	Hold        bool          // owners that lose the majority keep what they have
 	Profile     string        // of the faults; empty: drawn from the seed
 	Plan        []Fault       // nil: drawn from the seed
 	Trace       bool          // keep the last lines for Outcome
@@ -78,6 +79,8 @@ type Stats struct {
 	ForcedKills  uint64
 	Fences       uint64    // machines that were switched off
 	Deaths       uint64    // of processes whose companion acted
+	Kept         uint64    // groups that their owners kept without a majority
+	KeptBeside   uint64    // times that one was seen to have another owner at the same time
 	Interruption Histogram // from the old owner's last visible moment to the new owner's first
 
 	Dark     time.Duration // in which a group that once had an owner was answered for by nobody

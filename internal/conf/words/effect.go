@@ -155,7 +155,6 @@ var effects = map[string]struct {
 	"vrrp_instance/authentication/auth_type/AH": {Refused, "without it no other router would be understood; PASS keeps as few off the link"},
 
 	"cluster/arbitration": {Differs, "gateway is not done by this version: the majority decides"},
-	"cluster/quorum_loss": {Differs, "hold is not done by this version: demote is in force"},
 
 	"global_defs/dynamic_interfaces": {Differs, "an instance waits for an interface that does not exist in any case"},
 

@@ -1,0 +1,153 @@
+package director
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hactl/had/cluster/lease"
+	"github.com/hactl/had/internal/clock"
+	"github.com/hactl/had/vrrp"
+)
+
+// Kept is the Kind of Journal entries about groups that are kept without a majority.
+const Kept = "held"
+
+// keeping is a group that its owner keeps although no majority of the voters answers (quorum_loss hold): nothing but this director's
+// own word stands behind it, and somebody else may own it as well.
+//
+// It begins before the lease ends, or never: only an owner that is awake and has heard of no majority for a while extends
+// what the guard leaves open, for a short span each time. What is late by that span is over, like a lease; so a process that is
+// stopped or killed keeps nothing, and neither does one that wakes after its lease, or whose voters answer and refuse.
+type keeping struct {
+	since  clock.Time // zero: it is not kept
+	lapsed bool       // the lease is over: only a new grant puts one behind it again, and it is claimed meanwhile
+	metAt  clock.Time // since when a majority has answered again
+	lookAt clock.Time // when to look whether it is to be kept, or still may be; zero: never
+}
+
+func (m *Machine) keepSpan() time.Duration  { return m.cfg.Lease.Duration / 2 }
+func (m *Machine) keepEvery() time.Duration { return m.cfg.Lease.Duration / 4 }
+
+// keptWithout tells whether only this director's word stands behind a group.
+func (g *group) keptWithout() bool { return g.phase == held && g.keep.lapsed }
+
+// watchKeep has it looked at in time whether a group is to be kept: while there is time to extend the guard, which is
+// armed for nine tenths of what is left.
+func (m *Machine) watchKeep(now clock.Time, g *group) {
+	if !m.cfg.Hold {
+		return
+	}
+	if g.keep.since != 0 {
+		m.note(g, Info, Kept, "a majority answers again, in time: the lease goes on")
+	}
+	g.keep = keeping{lookAt: g.until.Add(-m.keepEvery())}
+}
+
+// keepOn keeps a group for another span, if it may be; else a group that is kept is given up.
+func (m *Machine) keepOn(now clock.Time, g *group) {
+	switch latest := g.until.Add(-m.keepEvery() / 2); {
+	case g.phase != held || g.keep.since == 0 && now > latest:
+		g.keep = keeping{}
+		return
+	case g.keep.since == 0 && (m.whyNotKeep(g) != "" || m.node.Present(now, m.keepSpan())):
+		g.keep.lookAt = now.Add(m.keepEvery() / 4)
+		return
+	case g.keep.since == 0:
+		g.keep.since = now
+		m.note(g, Error, Kept, "UNPROTECTED: kept without a majority (quorum_loss hold): another owner is possible")
+	}
+	if g.keep.lapsed {
+		m.lookAround(now, g)
+	}
+	g.until, g.keep.lookAt = now.Add(m.keepSpan()), now.Add(m.keepEvery())
+	m.do(GuardArm{Group: g.name, Epoch: g.epoch, Until: g.until})
+}
+
+// whyNotKeep says what keeps this director from keeping a group without a majority; empty: nothing.
+func (m *Machine) whyNotKeep(g *group) string {
+	switch {
+	case g.phase != held:
+		return "it is not held"
+	case m.whyNot(g) != "":
+		return m.whyNot(g)
+	case m.sight.Sight != lease.Sees && m.sight.Sight != lease.Doubts:
+		return m.sight.Text
+	}
+	if grant, ok := m.log.Grant(g.name); ok && lease.Epoch(grant.Epoch) > g.epoch && grant.Member != m.cfg.Lease.Self {
+		return fmt.Sprintf("%s was granted epoch %d", grant.Member, grant.Epoch)
+	}
+	return ""
+}
+
+// keepWhile gives up what may not be kept any longer. It comes before and after everything else in a step.
+func (m *Machine) keepWhile(now clock.Time) {
+	if !m.cfg.Hold {
+		return
+	}
+	for _, g := range m.groups {
+		if g.phase != held || g.keep.since == 0 {
+			continue
+		}
+		if why := m.over(now, g); why != "" {
+			m.keepNoMore(now, g, why)
+		}
+	}
+}
+
+// over says why a group that is kept is not to be kept any longer.
+func (m *Machine) over(now clock.Time, g *group) string {
+	if now >= g.until {
+		return "this director was late to keep it"
+	}
+	if why := m.whyNotKeep(g); why != "" {
+		return why
+	}
+	if !g.keep.lapsed {
+		return ""
+	}
+	for _, p := range m.node.Promises(now) {
+		if p.Group == g.name && p.Holder != m.cfg.Lease.Self && p.Left > 0 {
+			return fmt.Sprintf("%s has a lease", p.Holder)
+		}
+	}
+	// With a majority there is a lease, for this director or for another one, as soon as the log has a leader.
+	if !m.node.Present(now, min(m.contact(), now.Sub(g.keep.since))) {
+		g.keep.metAt = 0
+	} else if g.keep.metAt == 0 {
+		g.keep.metAt = now
+	} else if now >= g.keep.metAt.Add(m.majorityPatience()) {
+		return "a majority answers, and does not grant it"
+	}
+	return ""
+}
+
+// majorityPatience is how long a majority that answers again has to grant what is kept: an election, and a claim.
+func (m *Machine) majorityPatience() time.Duration { return 2*m.cfg.Lease.Duration + time.Second }
+
+// keepNoMore makes a group that was kept invisible.
+func (m *Machine) keepNoMore(now clock.Time, g *group, why string) {
+	m.note(g, Warn, Kept, "not kept any longer: "+why)
+	var ev vrrp.Event = vrrp.Yield{Reason: "kept without a majority, and given up: " + why}
+	switch fault := g.faulted(); {
+	case m.stopping:
+		ev = vrrp.Stop{}
+	case fault != "":
+		ev = vrrp.Faulted{Reason: fault}
+	}
+	m.leave(now, g, why, ev)
+}
+
+// rival is somebody else who acts for a group: one that is kept is left to them.
+func (m *Machine) rival(now clock.Time, g *group, who string) {
+	if g.keptWithout() {
+		m.keepNoMore(now, g, who)
+	}
+}
+
+// regained puts a lease behind a group that was kept.
+func (m *Machine) regained(now clock.Time, g *group, a lease.Extended) {
+	m.note(g, Info, Kept, fmt.Sprintf("a majority answers again: the lease of epoch %d stands behind it", a.Epoch))
+	g.epoch, g.until, g.asked, g.refusal, g.keep = a.Epoch, a.Until, "", Refusal{}, keeping{}
+	m.watchKeep(now, g)
+	m.do(GuardArm{Group: a.Group, Epoch: a.Epoch, Until: a.Until, First: true})
+}
