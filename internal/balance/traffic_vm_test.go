@@ -3,12 +3,8 @@
 package balance
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,13 +12,12 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/hactl/had/internal/lab"
+	"github.com/hactl/had/internal/lab/backend"
 )
 
 const (
 	vip     = "10.77.0.200" // of all services
 	gateway = "10.77.0.201" // by which real servers reach the client of the service that is translated
-	// answerLimit bounds the wait for an answer: a packet that is lost in a failover is sent again after a while.
-	answerLimit = 30 * time.Second
 )
 
 // methods are the services of TestTraffic, by the port of the VIP.
@@ -36,134 +31,30 @@ var methods = []struct {
 	{"TUN", "TUN", 83, "10.77.0.51"},
 }
 
-// sysctl sets a kernel parameter of a host.
-func sysctl(t testing.TB, h *lab.Host, name, value string) {
-	t.Helper()
-	check(t, h.Do(func() error { return os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0) }))
-}
-
-func (f *field) add(name string, addresses ...string) *lab.Host {
+func (f *field) add(name, address string) *lab.Host {
 	f.t.Helper()
-	var all []netip.Prefix
-	for _, a := range addresses {
-		all = append(all, netip.MustParsePrefix(a+"/24"))
-	}
-	h, err := f.lab.AddHost(name, all...)
+	h, err := f.lab.AddHost(name, netip.MustParsePrefix(address+"/24"))
 	check(f.t, err)
 	return h
 }
 
-// addTo puts an address on another interface than the LAN's, which is set up.
-func addTo(t testing.TB, h *lab.Host, iface, address string) {
-	t.Helper()
-	link, err := h.Netlink().LinkByName(iface)
-	check(t, err)
-	check(t, h.Netlink().LinkSetUp(link))
-	addr, err := netlink.ParseAddr(address + "/32")
-	check(t, err)
-	check(t, h.Netlink().AddrAdd(link, addr))
-}
-
 // back is a host that is a real server of all methods.
-func (f *field) back(number int) *back {
+func (f *field) back(number int) *backend.Server {
 	f.t.Helper()
-	b := &back{name: fmt.Sprintf("rs%d", number), address: fmt.Sprintf("10.77.0.12%d", number)}
-	b.host = f.add(b.name, b.address)
-	for _, iface := range []string{"all", "default"} {
-		sysctl(f.t, b.host, "conf/"+iface+"/arp_ignore", "1")
-		sysctl(f.t, b.host, "conf/"+iface+"/arp_announce", "2")
-		sysctl(f.t, b.host, "conf/"+iface+"/rp_filter", "0")
-	}
-	addTo(f.t, b.host, "lo", vip)
-	addTo(f.t, b.host, "tunl0", vip)
-	sysctl(f.t, b.host, "conf/tunl0/rp_filter", "0")
-	_, client, err := net.ParseCIDR(methods[0].client + "/32")
+	s, err := backend.Add(f.lab, backend.Plan{Name: fmt.Sprintf("rs%d", number), Address: netip.MustParsePrefix(fmt.Sprintf("10.77.0.12%d/24", number)),
+		VIP: netip.MustParseAddr(vip), Client: netip.MustParseAddr(methods[0].client), Gateway: netip.MustParseAddr(gateway)})
 	check(f.t, err)
-	check(f.t, b.host.Netlink().RouteAdd(&netlink.Route{Dst: client, Gw: net.ParseIP(gateway)}))
-	f.t.Cleanup(b.down)
-	b.up(f.t)
-	return b
-}
-
-type back struct {
-	name, address string
-	host          *lab.Host
-	listeners     []net.Listener
-}
-
-// up opens the services. Each says its server's name, and then what it is told.
-func (b *back) up(t testing.TB) {
-	t.Helper()
+	f.t.Cleanup(func() { s.Close() })
 	for _, m := range methods {
-		var l net.Listener
-		check(t, b.host.Do(func() (err error) {
-			l, err = net.Listen("tcp", fmt.Sprintf("0.0.0.0:%d", m.port))
-			return err
-		}))
-		b.listeners = append(b.listeners, l)
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					fmt.Fprintln(c, b.name)
-					_, _ = io.Copy(c, c)
-				}()
-			}
-		}()
+		check(f.t, s.Open(m.port))
 	}
-}
-
-func (b *back) down() {
-	for _, l := range b.listeners {
-		l.Close()
-	}
-	b.listeners = nil
+	return s
 }
 
 // session is a connection of a client.
 type session struct {
-	net.Conn
+	*backend.Session
 	method string
-	in     *bufio.Reader
-	server string
-}
-
-// connect opens a connection and reads which server it goes to.
-func connect(from *lab.Host, method string, port int) (*session, error) {
-	s := &session{method: method}
-	err := from.Do(func() (err error) {
-		s.Conn, err = net.DialTimeout("tcp", fmt.Sprintf("%s:%d", vip, port), answerLimit)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", method, err)
-	}
-	s.in = bufio.NewReader(s.Conn)
-	if err := s.SetDeadline(time.Now().Add(answerLimit)); err != nil {
-		return nil, err
-	}
-	line, err := s.in.ReadString('\n')
-	s.server = strings.TrimSpace(line)
-	return s, err
-}
-
-// echo says something and waits for the answer.
-func (s *session) echo(text string) error {
-	if err := s.SetDeadline(time.Now().Add(answerLimit)); err != nil {
-		return err
-	}
-	if _, err := io.WriteString(s, text+"\n"); err != nil {
-		return err
-	}
-	line, err := s.in.ReadString('\n')
-	if err == nil && line != text+"\n" {
-		err = fmt.Errorf("%q came back as %q", text, line)
-	}
-	return err
 }
 
 // Connections by each method outlive the director that they went through, whether it ends or is cut off, and no new one goes to a
@@ -179,18 +70,14 @@ func TestTraffic(t *testing.T) {
 	config := "global_defs {\n  lvs_sync_daemon eth0 VI_1\n}\n"
 	for _, m := range methods {
 		config += fmt.Sprintf("virtual_server %s %d {\n  delay_loop 1\n  lb_algo rr\n  lb_kind %s\n  protocol TCP\n", vip, m.port, m.kind)
-		for _, b := range []*back{one, two} {
-			config += fmt.Sprintf("  real_server %s %d {\n    TCP_CHECK {\n      connect_timeout 1\n    }\n  }\n", b.address, m.port)
+		for _, b := range []*backend.Server{one, two} {
+			config += fmt.Sprintf("  real_server %s %d {\n    TCP_CHECK {\n      connect_timeout 1\n    }\n  }\n", b.Host.Addr(), m.port)
 		}
 		config += "}\n"
 	}
 	directors := []*director{f.director("d1", "had", 11), f.director("d2", "had", 12)}
 	for i, d := range directors {
-		for _, name := range []string{"all", "default", "eth0"} {
-			sysctl(t, d.host, "conf/"+name+"/rp_filter", "0")
-			sysctl(t, d.host, "conf/"+name+"/send_redirects", "0")
-		}
-		sysctl(t, d.host, "ip_forward", "1")
+		check(t, backend.Forwards(d.host))
 		d.configure(config + fmt.Sprintf(`vrrp_instance VI_1 {
   state BACKUP
   nopreempt
@@ -232,7 +119,15 @@ func TestTraffic(t *testing.T) {
 	}
 	directors[1].start()
 
-	var sessions []*session
+	connect := func(method, client string, port int) *backend.Session {
+		t.Helper()
+		s, err := backend.Connect(clients[client], netip.AddrPortFrom(netip.MustParseAddr(vip), uint16(port)), backend.AnswerLimit)
+		if err != nil {
+			t.Fatalf("by %s: %v", method, err)
+		}
+		return s
+	}
+	var sessions []session
 	defer func() {
 		for _, s := range sessions {
 			s.Close()
@@ -240,19 +135,15 @@ func TestTraffic(t *testing.T) {
 	}()
 	open := func() {
 		for _, m := range methods {
-			s, err := connect(clients[m.client], m.name, m.port)
-			if err != nil {
-				t.Fatal(err)
-			}
-			sessions = append(sessions, s)
+			sessions = append(sessions, session{connect(m.name, m.client, m.port), m.name})
 		}
 	}
 	say := func(when string, times int) {
 		t.Helper()
 		for _, s := range sessions {
 			for i := range times {
-				if err := s.echo(fmt.Sprintf("%s %d", when, i)); err != nil {
-					t.Errorf("%s: a connection by %s to %s is broken: %v", when, s.method, s.server, err)
+				if err := s.Echo(fmt.Sprintf("%s %d", when, i)); err != nil {
+					t.Errorf("%s: a connection by %s to %s is broken: %v", when, s.method, s.Server, err)
 					break
 				}
 			}
@@ -283,7 +174,7 @@ func TestTraffic(t *testing.T) {
 	known(directors[0])
 
 	// A server fails, and the owner is cut off when both know.
-	one.down()
+	one.Close()
 	without := func(d *director) func() bool {
 		return func() bool {
 			for _, e := range d.table() {
@@ -304,12 +195,9 @@ func TestTraffic(t *testing.T) {
 	}
 	for range 10 {
 		for _, m := range methods {
-			s, err := connect(clients[m.client], m.name, m.port)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if s.server != two.name {
-				t.Errorf("a new connection by %s goes to %s, which is down", m.name, s.server)
+			s := connect(m.name, m.client, m.port)
+			if s.Server != two.Host.Name() {
+				t.Errorf("a new connection by %s goes to %s, which is down", m.name, s.Server)
 			}
 			s.Close()
 		}
