@@ -12,8 +12,9 @@ VIRTUAL_SEEDS_LONG ?= 6000
 SIM_TESTS      := TestNeverTwoOwners|TestDuels|TestCanariesAreCaught
 FUZZ_TIME      ?= 5s
 FUZZ_TIME_LONG ?= 10m
+TAKEOVERS_LONG ?= 100
 
-.PHONY: all build demo test unit race lint fuzz fuzz-short sim sim-short integ faults vm interop bench tools man compat clean
+.PHONY: all build demo test unit race lint fuzz fuzz-short sim sim-short integ faults vm takeovers interop bench tools man compat clean
 
 all: build
 
@@ -87,6 +88,10 @@ VM_PACKAGES = $(sort $(dir $(shell find . -name '*_vm_test.go')))
 vm: build
 	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -timeout 30m -v -run '$(IN_VM)' ./internal/integ
 	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -p 2 -timeout 30m -v $(VM_PACKAGES)
+
+# Directors that take over from each other while checks of real servers fail and succeed, more often than in `make vm`.
+takeovers: build
+	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -timeout 30m -v ./internal/balance/clustered -run TestTakeovers -takeovers=$(TAKEOVERS_LONG)
 
 # How long elections of the log's leader take with and without what shortens them, what the guard costs, and beside stock keepalived, in
 # a virtual machine: how soon a large table of virtual servers is complete, and what ten thousand health checks cost.
