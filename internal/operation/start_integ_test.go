@@ -79,7 +79,7 @@ func TestWhatKeepsAProgramFromStarting(t *testing.T) {
 		file := s.write(n, "file", "", 0o600)
 		elsewhere(file).expect(s.t, daemon.ExitFailed, "data directory "+file, "not a directory")
 		readOnly := n.Dir() + "/ro"
-		s.must(os.Mkdir(readOnly, 0o700))
+		s.must(os.MkdirAll(readOnly, 0o700))
 		s.must(unix.Mount("tmpfs", readOnly, "tmpfs", unix.MS_RDONLY, "size=64k"))
 		defer unix.Unmount(readOnly, unix.MNT_DETACH)
 		elsewhere(readOnly).expect(s.t, daemon.ExitFailed, "data directory "+readOnly, "read-only file system")
@@ -87,6 +87,7 @@ func TestWhatKeepsAProgramFromStarting(t *testing.T) {
 		elsewhere(owner.Data()).expect(s.t, daemon.ExitFailed, fmt.Sprintf("data directory %s is used by process %d", owner.Data(),
 			owner.Proc.PID()))
 		copied := n.Dir() + "/copy"
+		s.must(os.RemoveAll(copied)) // of a playing that was void
 		s.must(os.CopyFS(copied, os.DirFS(owner.Data())))
 		elsewhere(copied).expect(s.t, daemon.ExitFailed, copied, "belongs to node "+owner.Name+", and this is "+n.Name)
 	})
@@ -122,8 +123,8 @@ func TestWhatKeepsAProgramFromStarting(t *testing.T) {
 	})
 	s.undisturbed("a second one beside the owner", owner, func(s *stage) {
 		s.launch(owner, nil, binaries.Had, "-f", owner.Config()).expect(s.t, daemon.ExitFailed,
-			fmt.Sprintf("is used by process %d", owner.Proc.PID()))
-		own := s.write(owner, "second.conf", s.edited(owner, owner.Data(), owner.Dir()+"/second"), 0o600)
+			fmt.Sprintf("another daemon runs as process %d", owner.Proc.PID()))
+		own := s.write(owner, "second.conf", s.edited(owner, owner.Data(), owner.Dir()+"/second", owner.Socket(), owner.Dir()+"/second.sock"), 0o600)
 		s.launch(owner, nil, binaries.Had, "-f", own).expect(s.t, daemon.ExitFailed, "another program uses this port")
 	})
 	s.expectNoLeftovers(n)

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,7 +78,8 @@ func startDaemon(t *testing.T, lock string) *daemon {
 // companion is the number of the daemon's companion.
 func (d *daemon) companion() int {
 	text, _ := os.ReadFile(d.lock)
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	var own, pid int
+	_, _ = fmt.Sscan(string(text), &own, &pid)
 	return pid
 }
 
@@ -161,11 +161,18 @@ func TestASecondDaemonIsRefused(t *testing.T) {
 	t.Parallel()
 	lock := filepath.Join(t.TempDir(), "lock")
 	d := startDaemon(t, lock)
-	if k, err := Start(Options{Lock: lock, Log: slog.New(slog.DiscardHandler)}); err == nil {
+	before := d.companion()
+	k, err := Start(Options{Lock: lock, Log: slog.New(slog.DiscardHandler)})
+	if err == nil {
 		k.Close()
-		t.Error("two daemons have the lock")
+		t.Fatal("two daemons have the lock")
 	}
-	eventually(t, "a companion", func() bool { return lives(d.companion()) })
+	if want := fmt.Sprintf("another daemon runs as process %d", d.cmd.Process.Pid); !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if d.companion() != before || !lives(before) {
+		t.Error("the first one's companion is not the same")
+	}
 }
 
 // What a companion hears, in whatever pieces, is what was said; and what is said to one that comes later is the same.

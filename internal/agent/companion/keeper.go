@@ -9,8 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -21,9 +20,11 @@ import (
 const (
 	lockPatience = 3 * time.Second // for an earlier companion to be done
 	lockPoll     = 5 * time.Millisecond
-	anewAfter    = time.Second // between the end of a companion and the start of the next
-	byeWait      = time.Second // for a companion to end as asked
-	pipeSize     = 1 << 20     // bytes that wait for a companion to read them
+
+	dyingPatience = time.Second // for a daemon that was killed to be gone
+	anewAfter     = time.Second // between the end of a companion and the start of the next
+	byeWait       = time.Second // for a companion to end as asked
+	pipeSize      = 1 << 20     // bytes that wait for a companion to read them
 )
 
 // Descriptors of a companion.
@@ -78,11 +79,18 @@ func takeLock(path string) (*os.File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("companion: %w", err)
 	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path)) // as the kernel calls it
+	if err == nil {
+		path, err = filepath.Abs(filepath.Join(dir, filepath.Base(path)))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("companion: %w", err)
+	}
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("companion: %w", err)
 	}
-	killed := false
+	killed, began := false, time.Now()
 	for patience := time.Now().Add(lockPatience); ; time.Sleep(lockPoll) {
 		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
@@ -90,29 +98,51 @@ func takeLock(path string) (*os.File, error) {
 			return file, nil
 		case !errors.Is(err, syscall.EWOULDBLOCK):
 			return nil, errors.Join(fmt.Errorf("companion: lock %s: %w", path, err), file.Close())
+		}
+		daemon, companion := holders(file)
+		switch {
+		case time.Since(began) > dyingPatience && holds(daemon, path):
+			return nil, errors.Join(fmt.Errorf("another daemon runs as process %d (%s)", daemon, path), file.Close())
 		case time.Now().Before(patience):
 		case !killed:
 			killed, patience = true, time.Now().Add(lockPatience)
-			killHolder(file)
+			kill(companion, path)
 		default:
-			return nil, errors.Join(fmt.Errorf("companion: another daemon, or its companion, holds %s", path), file.Close())
+			return nil, errors.Join(fmt.Errorf("companion: that of an earlier daemon holds %s", path), file.Close())
 		}
 	}
 }
 
-// killHolder kills the companion whose number is in the file. Its own daemon, if that lives, starts another one.
-func killHolder(file *os.File) {
-	text := make([]byte, 32)
+// holders returns the numbers of the daemon and the companion that were the last to have the lock; zero: unknown.
+func holders(file *os.File) (daemon, companion int) {
+	text := make([]byte, 64)
 	n, _ := file.ReadAt(text, 0)
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text[:n])))
-	if err != nil || pid <= 0 {
-		return
+	_, _ = fmt.Sscan(string(text[:n]), &daemon, &companion)
+	return daemon, companion
+}
+
+// note writes the numbers of this process and its companion into the lock's file.
+func (k *Keeper) note(companion int) {
+	_ = k.lock.Truncate(0)
+	_, _ = k.lock.WriteAt([]byte(fmt.Sprintln(os.Getpid(), companion)), 0)
+}
+
+// holds tells whether a process has the lock's file open: one that has died, or another of the same number, has not.
+func holds(pid int, path string) bool {
+	open, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if pid <= 0 || err != nil {
+		return false
 	}
+	return slices.ContainsFunc(open, func(fd string) bool { name, err := os.Readlink(fd); return err == nil && name == path })
+}
+
+// kill kills an earlier daemon's companion.
+func kill(pid int, path string) {
 	process, err := os.FindProcess(pid) // holds on to this very process
 	if err != nil {
 		return
 	}
-	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil && strings.TrimSpace(string(name)) == comm {
+	if holds(pid, path) {
 		_ = process.Kill()
 	}
 	_ = process.Release()
@@ -147,8 +177,7 @@ func (k *Keeper) spawn() (*exec.Cmd, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(err, unix.Close(ends[1]))
 	}
-	_ = k.lock.Truncate(0)
-	_, _ = k.lock.WriteAt([]byte(strconv.Itoa(cmd.Process.Pid)+"\n"), 0)
+	k.note(cmd.Process.Pid)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.pipe, k.process = ends[1], cmd.Process

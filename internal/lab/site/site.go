@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -311,7 +310,9 @@ func (n *Node) Companion() (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return strconv.Atoi(strings.TrimSpace(string(text)))
+	var daemon int
+	_, err = fmt.Sscan(string(text), &daemon, &pid)
+	return pid, err
 }
 
 // Freeze stops all of a node's processes; Thaw lets them go on.
