@@ -29,13 +29,14 @@ type Section struct {
 	Rows []Row
 }
 
-// Read reads what tests have reported.
+// Read reads what tests have reported. What was played again takes the place of what was reported before.
 func Read(from io.Reader) ([]report.Fault, error) {
 	var all []report.Fault
 	for d := json.NewDecoder(from); ; {
 		var f report.Fault
 		switch err := d.Decode(&f); err {
 		case nil:
+			all = slices.DeleteFunc(all, func(o report.Fault) bool { return o.ID == f.ID && o.Test == f.Test })
 			all = append(all, f)
 		case io.EOF:
 			return all, nil

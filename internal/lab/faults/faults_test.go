@@ -117,7 +117,8 @@ func TestThePageIsOfThisCatalogue(t *testing.T) {
 }
 
 func TestAPageShowsWhatWasReported(t *testing.T) {
-	all, err := Read(strings.NewReader(`{"ID":"N01","Test":"TestX/cut","Expected":"moves","Out":3000000000,"AtMost":4000000000,"Void":2}
+	all, err := Read(strings.NewReader(`{"ID":"N01","Test":"TestX/cut","Void":10,"Unproved":true}
+{"ID":"N01","Test":"TestX/cut","Expected":"moves","Out":3000000000,"AtMost":4000000000,"Void":2}
 {"ID":"N24","Test":"TestY","Expected":"any","Dual":1000000}
 {"ID":"N24","Test":"TestZ","Expected":"any","Void":10,"Unproved":true}
 `))
