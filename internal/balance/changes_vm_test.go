@@ -5,6 +5,9 @@ package balance
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -24,6 +27,14 @@ func TestSameChanges(t *testing.T) {
 	var resolver, other names
 	resolver.open(p.field, "10.77.0.101:53")
 	other.open(p.field, "10.77.0.102:53")
+	echo := p.openUDP("10.77.0.101:7")
+	p.openUDP("10.77.0.102:7")
+	pinged := netip.MustParsePrefix("10.77.0.103/24")
+	// What scripts and tracked files say, one file each: its absence, and its value.
+	broken, value := filepath.Join(p.dir, "broken"), filepath.Join(p.dir, "value")
+	script := filepath.Join(p.dir, "script")
+	check(t, os.WriteFile(script, []byte("#!/bin/sh\n[ ! -e "+broken+" ]\n"), 0o755))
+	check(t, os.WriteFile(value, []byte("0\n"), 0o644))
 
 	all := []sample{}
 	add := func(name string, lines ...string) {
@@ -54,9 +65,16 @@ func TestSameChanges(t *testing.T) {
 	add("HTTP_GET", tcp, sorry, pool(8080, "HTTP_GET {\nurl {\npath /\nstatus_code 200\n}\n"+attempts+"\n}"))
 	add("SSL_GET", tcp, sorry, pool(443, "SSL_GET {\nurl {\npath /\nstatus_code 200\n}\n"+attempts+"\n}"))
 	add("SMTP_CHECK", tcp, sorry, pool(25, "SMTP_CHECK {\nhelo_name had.example\n"+attempts+"\n}"))
+	misc := func(path string) string { return "MISC_CHECK {\nmisc_path " + path + "\n}" }
+	add("MISC_CHECK", tcp, sorry, server("10.77.0.101 80", misc(script))+"\n"+server("10.77.0.102 80", "weight 2"))
+	add("UDP_CHECK", udp, sorry, pool(7, "UDP_CHECK {\nrequire_reply\n"+attempts+"\n}"))
+	add("PING_CHECK", tcp, sorry, server("10.77.0.103 80", "PING_CHECK {\n"+attempts+"\n}")+"\n"+server("10.77.0.104 80", "weight 2"))
+	add("FILE_CHECK", tcp, sorry, server("10.77.0.101 80", "weight 5\nFILE_CHECK {\ntrack_file value\nweight 1\n}")+"\n"+
+		server("10.77.0.102 80", "weight 2"))
 	add("DNS_CHECK", udp, sorry, pool(53, "DNS_CHECK {\ntype A\nname www.example\n"+attempts+"\n}"))
 
 	var file strings.Builder
+	file.WriteString("track_file value {\nfile " + value + "\nweight 0\n}\n")
 	for _, s := range all {
 		file.WriteString(s.text)
 	}
@@ -76,6 +94,10 @@ func TestSameChanges(t *testing.T) {
 			page.status.Store(http.StatusServiceUnavailable)
 			secure.status.Store(http.StatusNotFound)
 			resolver.refuses.Store(true)
+			echo.Close()
+			check(t, p.servers.RemoveAddr(pinged))
+			check(t, os.WriteFile(broken, nil, 0o644))
+			check(t, os.WriteFile(value, []byte("-3\n"), 0o644))
 		}},
 		{"the second ones fail too", func() {
 			two.down()
@@ -87,6 +109,10 @@ func TestSameChanges(t *testing.T) {
 			page.status.Store(http.StatusOK)
 			secure.status.Store(http.StatusOK)
 			resolver.refuses.Store(false)
+			p.openUDP("10.77.0.101:7")
+			check(t, p.servers.AddAddr(pinged))
+			check(t, os.Remove(broken))
+			check(t, os.WriteFile(value, []byte("4\n"), 0o644))
 		}},
 		{"the second ones are back too", func() {
 			two.up()

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 }
 
 func outside() (code int, err error) {
-	programs, err := vm.Installed("keepalived", "ipvsadm")
+	programs, err := vm.Installed("keepalived", "ipvsadm", "sh")
 	if err != nil {
 		return need.Missing(err), nil
 	}

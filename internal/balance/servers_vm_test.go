@@ -127,6 +127,27 @@ func (w *web) serveTLS(t testing.TB) func(net.Listener) {
 	return func(l net.Listener) { w.serve(tls.NewListener(l, config)) }
 }
 
+// openUDP starts a service that sends back what it gets, until it is closed.
+func (f *field) openUDP(at string) net.PacketConn {
+	f.t.Helper()
+	var conn net.PacketConn
+	check(f.t, f.servers.Do(func() (err error) {
+		conn, err = net.ListenPacket("udp", at)
+		return err
+	}))
+	f.t.Cleanup(func() { conn.Close() })
+	go func() {
+		for b := make([]byte, 1500); ; {
+			n, from, err := conn.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = conn.WriteTo(b[:n], from)
+		}
+	}()
+	return conn
+}
+
 // names is a name server that knows one address, or refuses.
 type names struct{ refuses atomic.Bool }
 
