@@ -5,12 +5,12 @@ GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 export CGO_ENABLED = 0
 
 # How much of the long proofs runs in `make test`, and in their own targets.
-SIM_HOURS      ?= 80
+SIM_HOURS      ?= 60
 SIM_HOURS_LONG ?= 2000
 VIRTUAL_SEEDS      ?= 20
 VIRTUAL_SEEDS_LONG ?= 6000
 SIM_TESTS      := TestNeverTwoOwners|TestDuels|TestCanariesAreCaught
-FUZZ_TIME      ?= 5s
+FUZZ_TIME      ?= 3s
 FUZZ_TIME_LONG ?= 10m
 TAKEOVERS_LONG ?= 100
 
