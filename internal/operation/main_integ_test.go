@@ -24,6 +24,7 @@ const (
 
 func TestMain(m *testing.M) {
 	observer.MaybeRun()
+	maybeWake()
 	os.Exit(run(m))
 }
 
