@@ -73,15 +73,6 @@ func (k *kernel) Destinations(key lvs.ServiceKey) (map[lvs.DestinationKey]lvs.De
 	return maps.Clone(k.table[key].Destinations), nil
 }
 
-func clone(t lvs.Table) lvs.Table {
-	c := maps.Clone(t)
-	for key, e := range c {
-		e.Destinations = maps.Clone(e.Destinations)
-		c[key] = e
-	}
-	return c
-}
-
 func (k *kernel) Apply(changes []lvs.Change) (errs []error) {
 	for _, c := range changes {
 		errs = append(errs, k.do(c))
