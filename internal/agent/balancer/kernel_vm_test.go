@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"reflect"
 	"strings"
@@ -246,4 +247,13 @@ func TestALargeTable(t *testing.T) {
 	if got := s.door.changes - changes; got != 1 {
 		t.Errorf("one verdict makes %d changes", got)
 	}
+}
+
+func clone(t lvs.Table) lvs.Table {
+	c := maps.Clone(t)
+	for key, e := range c {
+		e.Destinations = maps.Clone(e.Destinations)
+		c[key] = e
+	}
+	return c
 }

@@ -5,7 +5,6 @@ package clustered
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -17,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hactl/had/internal/control/api"
 	"github.com/hactl/had/internal/lab"
 	"github.com/hactl/had/internal/lab/backend"
 	"github.com/hactl/had/internal/lab/site"
@@ -166,15 +164,6 @@ func (s *stage) hactl(n *site.Node, args ...string) string {
 	out, err := s.Hactl(s.ctx, n, args...)
 	s.must(err)
 	return out
-}
-
-// list is what a node lists of virtual services, whatever it can reach.
-func (s *stage) list(n *site.Node, args ...string) (r api.LVSReport, err error) {
-	out, err := s.Hactl(s.ctx, n, append([]string{"lvs", "list", "-o", "json"}, args...)...)
-	if err == nil {
-		err = json.Unmarshal([]byte(out), &r)
-	}
-	return r, err
 }
 
 // ipvsadm runs the program on a director.
