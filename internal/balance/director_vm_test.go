@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -112,6 +113,19 @@ func (d *director) log() string {
 	text, err := os.ReadFile(d.file("log"))
 	check(d.t, err)
 	return string(text)
+}
+
+// told returns what scripts were called with since the last time, in the order of the alphabet: they run side by side.
+func (d *director) told() string {
+	d.t.Helper()
+	text, err := os.ReadFile(d.file("told"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	check(d.t, err)
+	check(d.t, os.Remove(d.file("told")))
+	lines := slices.Sorted(strings.Lines(string(text)))
+	return strings.Join(lines, "")
 }
 
 // table returns what the kernel has.

@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -94,6 +95,56 @@ func smtp(l net.Listener) {
 			}
 		}()
 	}
+}
+
+// postbox is a mail server that keeps the subjects of what each host sends.
+type postbox struct {
+	mu       sync.Mutex
+	subjects map[string][]string // by address
+}
+
+func (b *postbox) serve(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			from, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+			_, _ = io.WriteString(c, "220 mail ready\r\n")
+			inside := false // of a letter
+			for in := bufio.NewScanner(c); in.Scan(); {
+				switch line := strings.TrimSuffix(in.Text(), "\r"); {
+				case inside && line != ".":
+					if subject, is := strings.CutPrefix(line, "Subject: "); is {
+						b.mu.Lock()
+						b.subjects[from] = append(b.subjects[from], subject)
+						b.mu.Unlock()
+					}
+				case line == "DATA":
+					inside = true
+					_, _ = io.WriteString(c, "354 go on\r\n")
+				case line == "QUIT":
+					_, _ = io.WriteString(c, "221 bye\r\n")
+					return
+				default:
+					inside = false
+					_, _ = io.WriteString(c, "250 as you like\r\n")
+				}
+			}
+		}()
+	}
+}
+
+// take returns what a host has sent since the last time, in the order of the alphabet: letters may overtake each other.
+func (b *postbox) take(from string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	subjects := b.subjects[from]
+	delete(b.subjects, from)
+	slices.Sort(subjects)
+	return strings.Join(subjects, "\n")
 }
 
 // web is an HTTP service with a status that can be changed.

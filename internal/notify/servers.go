@@ -26,11 +26,11 @@ func (v VirtualServer) String() string {
 	case v.Group != "":
 		return fmt.Sprintf("[%s]:0", v.Group)
 	}
-	return v.trio(v.Address)
+	return v.Trio(v.Address)
 }
 
-// trio is an address with the protocol and the port.
-func (v VirtualServer) trio(a netip.AddrPort) string {
+// Trio is an address with the protocol and the port.
+func (v VirtualServer) Trio(a netip.AddrPort) string {
 	protocol := strings.ToLower(v.Protocol)
 	if protocol == "" {
 		protocol = "none"
@@ -52,7 +52,7 @@ type ServerChange struct {
 // Name is what scripts, pipes and mails call what has changed.
 func (c ServerChange) Name() string {
 	if c.Real.IsValid() {
-		return fmt.Sprintf("RS %s %s", c.Virtual.trio(c.Real), c.Virtual)
+		return fmt.Sprintf("RS %s %s", c.Virtual.Trio(c.Real), c.Virtual)
 	}
 	return fmt.Sprintf("VS %s", c.Virtual)
 }

@@ -64,7 +64,7 @@ func (b *Balancer) notification(n lvs.Notice) (c notify.ServerChange, script *co
 		}
 	}
 	if n.Ending {
-		c.Reason = "shutting down"
+		c.Reason, c.Mail = "shutting down", false // nothing has failed, so nobody is alerted
 	}
 	return c, script, true
 }

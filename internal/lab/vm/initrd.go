@@ -30,6 +30,8 @@ func (m Machine) writeInitrd(to io.Writer, modules string) error {
 	for _, dir := range []string{"/dev", "/proc", "/sys", "/run", "/tmp", "/etc"} {
 		c.directory(dir)
 	}
+	c.file("/etc/passwd", []byte("root:x:0:0:root:/:/bin/sh\n"))
+	c.file("/etc/group", []byte("root:x:0:\n"))
 	programs := map[string]string{"/init": self}
 	for name, file := range m.Programs {
 		programs[filepath.Join(Programs, name)] = file

@@ -250,7 +250,7 @@ func TestSubjectsOfServersAreKeepaliveds(t *testing.T) {
 		subject string
 	}{
 		{notify.ServerChange{Virtual: web, Real: netip.MustParseAddrPort("10.0.0.1:8080"), Reason: "why"},
-			"[RID] Realserver [10.0.0.1]:8080 of virtual server [192.0.2.1]:tcp:80 - DOWN"},
+			"[RID] Realserver [10.0.0.1]:tcp:8080 of virtual server [192.0.2.1]:tcp:80 - DOWN"},
 		{notify.ServerChange{Virtual: notify.VirtualServer{Mark: 7}, Up: true, Reason: "why"}, "[RID] Virtualserver FWM 7 - UP"},
 	} {
 		if subject, body := composeServer("RID", test.change); subject != test.subject || body != "=> why <=" {

@@ -40,7 +40,7 @@ func compose(routerID string, c notify.Change) (subject, body string, ok bool) {
 func composeServer(routerID string, c notify.ServerChange) (subject, body string) {
 	what := fmt.Sprintf("Virtualserver %s", c.Virtual)
 	if c.Real.IsValid() {
-		what = fmt.Sprintf("Realserver [%s]:%d of virtual server %s", c.Real.Addr(), c.Real.Port(), c.Virtual)
+		what = fmt.Sprintf("Realserver %s of virtual server %s", c.Virtual.Trio(c.Real), c.Virtual)
 	}
 	return fmt.Sprintf("[%s] %s - %s", routerID, what, c.State()), "=> " + c.Reason + " <="
 }
