@@ -33,7 +33,7 @@ var canaries = []canary{
 	{name: "AbsoluteOnly", slow: true, hours: 5, broken: Broken{AbsoluteOnly: true}},
 	{name: "SlewedTimeout", slow: true, hours: 5, broken: Broken{SlewedTimeout: true}},
 	{name: "KeepLeftovers", hours: 0.1, broken: Broken{KeepLeftovers: true}},
-	{name: "WallClock", slow: true, hours: 25, broken: Broken{WallClock: true}},
+	{name: "WallClock", slow: true, profile: Guards, hours: 20, broken: Broken{WallClock: true}},
 	{name: "ForgetCeiling", slow: true, hours: 12, broken: Broken{ForgetCeiling: true}},
 
 	{name: "A1: AnyAddress, clusters", profile: Files, hours: 1, lease: lease.Broken{AnyAddress: true}},
@@ -43,7 +43,7 @@ var canaries = []canary{
 	{name: "StoppedIsDead", hours: 1, profile: Guards, broken: Broken{StoppedIsDead: true}},
 
 	{name: "BelieveAnyFence", slow: true, hours: 2, profile: Fences, director: director.Broken{BelieveAnyFence: true}},
-	{name: "F05: FenceCoversLater", slow: true, hours: 10, profile: Fences, director: director.Broken{FenceCoversLater: true},
+	{name: "F05: FenceCoversLater", slow: true, hours: 30, profile: Fences, director: director.Broken{FenceCoversLater: true},
 		lease: lease.Broken{KeepWhenDeclaredOff: true}},
 
 	{name: "ShortPromise", slow: true, walks: 300, lease: lease.Broken{ShortPromise: true}},
@@ -58,7 +58,7 @@ var canaries = []canary{
 	{name: "O4: IgnoreClaimDeadline", slow: true, walks: 300, lease: open(lease.Broken{IgnoreClaimDeadline: true})},
 	{name: "H2: AnyHolder", walks: 50, lease: open(lease.Broken{AnyHolder: true})},
 	{name: "H5: ClearResetsPromise", slow: true, walks: 200, lease: lease.Broken{ClearResetsPromise: true}},
-	{name: "H6: AnyRelease", slow: true, walks: 300, lease: lease.Broken{AnyRelease: true}},
+	{name: "H6: AnyRelease", slow: true, walks: 1700, lease: lease.Broken{AnyRelease: true}},
 	{name: "H7: TakeReleaseBack", slow: true, walks: 3500, lease: lease.Broken{TakeReleaseBack: true}},
 	{name: "H8, O4: LateClearances, IgnoreClaimDeadline", slow: true, walks: 500,
 		lease: open(lease.Broken{LateClearances: true, IgnoreClaimDeadline: true})},
