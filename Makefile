@@ -5,12 +5,12 @@ GOFLAGS_BUILD := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 export CGO_ENABLED = 0
 
 # How much of the long proofs runs in `make test`, and in their own targets.
-SIM_HOURS      ?= 60
+SIM_HOURS      ?= 30
 SIM_HOURS_LONG ?= 2000
-VIRTUAL_SEEDS      ?= 20
+VIRTUAL_SEEDS      ?= 12
 VIRTUAL_SEEDS_LONG ?= 6000
 SIM_TESTS      := TestNeverTwoOwners|TestDuels|TestCanariesAreCaught
-FUZZ_TIME      ?= 3s
+FUZZ_TIME      ?= 2s
 FUZZ_TIME_LONG ?= 10m
 TAKEOVERS_LONG ?= 100
 
@@ -64,8 +64,8 @@ else
 endif
 
 sim-short:
-	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 30m -v -sim.hours=$(SIM_HOURS) -sim.duels=2000 -sim.slow
-	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 30m -v -sim.hours=5 -sim.adversarial
+	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 30m -v -sim.hours=$(SIM_HOURS) -sim.duels=1000 -sim.slow
+	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 30m -v -sim.hours=3 -sim.adversarial
 	go test ./cluster -run TestTheRealLogInVirtualTime -count=1 -timeout 30m -v -virtual.seeds=$(VIRTUAL_SEEDS)
 
 # Real daemons in network namespaces, with an outside observer. Needs root; what needs stock keepalived needs `make tools`.
@@ -83,11 +83,12 @@ faults: integ
 	go run ./internal/lab/faults/gendoc $(REPORT).faults docs/faults.md
 
 # What may not be done to this machine, as steps of the wall clock, and what takes another kernel, as IPVS: in a virtual machine. A
-# package with *_vm_test.go runs there as a whole. Needs `make tools`; qemu without acceleration is slow.
+# package with *_vm_test.go runs there as a whole. Needs `make tools`; qemu without acceleration is slow, and computes only, so that
+# all run side by side.
 VM_PACKAGES = $(sort $(dir $(shell find . -name '*_vm_test.go')))
 vm: build
-	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -timeout 30m -v -run '$(IN_VM)' ./internal/integ
-	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -p 2 -timeout 30m -v $(VM_PACKAGES)
+	@export HAD_BIN=$(CURDIR)/bin; go test -tags integ -count=1 -timeout 30m -v -run '$(IN_VM)' ./internal/integ & some=$$!; \
+	go test -tags integ -count=1 -p 2 -timeout 30m -v $(VM_PACKAGES); others=$$?; wait $$some && exit $$others
 
 # Directors that take over from each other while checks of real servers fail and succeed, more often than in `make vm`.
 takeovers: build

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,6 +160,7 @@ type Agent struct {
 	absent     map[string]bool // virtual servers of which the load balancer has been told that this machine lacks the address
 	finished   bool
 	stopping   bool
+	leaves     bool // addresses, to whoever takes them over when this machine stops
 
 	staticForwarding *forwarding
 	unusable         []string // lines of routes and rules
@@ -502,6 +504,7 @@ func (a *Agent) loop(ctx context.Context) error {
 		case <-stopping:
 			stopping, giveUp = nil, time.After(stopGrace)
 			a.stopping = true
+			a.leaves = slices.ContainsFunc(a.order, func(name string) bool { return a.instances[name].holding.taken })
 			a.opt.Supervisor.Stopping()
 			a.step(director.Shutdown{})
 		case <-giveUp:

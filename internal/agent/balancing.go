@@ -19,7 +19,11 @@ import (
 // Patience with the load balancer's goroutine.
 const (
 	balancerFarewell = 10 * time.Second // for it to empty its table
-	balancerPatience = time.Second      // for an answer; it may be at the kernel
+	// lastAnswers is how long a table outlives addresses that a router has yet to take over, which takes up to a skew time: what real
+	// servers answer meanwhile still comes here. The kernel stops translating it with the last virtual server, and
+	// a client resets a connection whose answers come from an address that it does not know.
+	lastAnswers      = time.Second
+	balancerPatience = time.Second // for an answer; it may be at the kernel
 )
 
 // newBalancer makes the load balancer, which serves nothing yet.
@@ -61,6 +65,9 @@ func (a *Agent) balance(work context.Context, presented *check.TLS) (end func())
 		go a.services.run(ctx)
 	}
 	return func() {
+		if a.leaves && !a.clustered() && len(a.cfg.VirtualServers) > 0 && !a.opt.KeepIPVS {
+			time.Sleep(lastAnswers)
+		}
 		stop()
 		select {
 		case <-ended:
