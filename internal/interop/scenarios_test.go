@@ -662,9 +662,10 @@ var trackScenarios = []scenario{
 		steps: []step{{5.5, remove("ok")}, {3, create("ok")}, {3, pass}},
 	},
 	{
-		name:  "two scripts add up, and the sum has limits",
-		conf:  tracks([]string{testScript("ok", "weight 100"), testScript("ok2", "weight 100")}, "ok", "ok2"),
-		steps: []step{{5.5, remove("ok")}, {3, remove("ok2")}, {3, pass}},
+		name: "two scripts add up, and the sum has limits",
+		// With a priority of 100 the advertisements begin half a second after the scripts' turns, and stay there.
+		conf:  tracks([]string{testScript("late", "weight 100"), testScript("late2", "weight 100")}, "late", "late2"),
+		steps: []step{{5.3, create("late")}, {3, create("late2")}, {3, remove("late")}, {3, pass}},
 	},
 	{
 		name:  "rise and fall",
