@@ -313,21 +313,19 @@ func (r *recorder) judge(t *testing.T) {
 		"%d weights were wrong", len(r.samples), owners, r.count, sharp, wrong)
 }
 
-// knownDown tells how long everybody had known that a server was down when a connection came to it; zero: it may have been up.
+// knownDown tells how long everybody had known that a server was down when a connection came to it; zero: it may have been up, also if
+// only the owner knew of that, whose finding was on its way to the log.
 func (r *recorder) knownDown(e entry, at time.Time) time.Duration {
 	r.committed.mu.Lock()
 	defer r.committed.mu.Unlock()
-	span := time.Duration(0)
-	for i, n := range r.committed.all[e] {
-		next := at
-		if i+1 < len(r.committed.all[e]) {
-			next = r.committed.all[e][i+1].at
-		}
-		if !n.up && n.known.Before(at) && !next.Before(at) {
-			span = at.Sub(n.known)
+	all := r.committed.all[e]
+	for i, n := range all {
+		over := i+1 < len(all) && all[i+1].at.Before(at.Add(tellSpan))
+		if !n.up && !over && n.known.Before(at) {
+			return at.Sub(n.known)
 		}
 	}
-	return span
+	return 0
 }
 
 // flaps tells how often servers went down and came up, by the log.
