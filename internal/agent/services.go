@@ -249,15 +249,16 @@ func (s *services) step(ctx context.Context) time.Duration {
 	if cfg == nil {
 		return firstTable
 	}
+	// A copy of the log that has not caught up goes through history: nobody is to serve that, or to be told of it.
+	if !s.known() {
+		return healthEvery
+	}
 	var table fsm.Table
 	s.cluster.Read(func(state *fsm.State) {
 		if table = s.table; state.Balanced() != table.Changed {
 			table = state.Services()
 		}
 	})
-	if table.Changed == 0 && !s.known() {
-		return healthEvery
-	}
 	if s.served != cfg || table.Changed != s.table.Changed {
 		s.serveTable(cfg, around, table)
 	}
