@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	takeovers = flag.Int("takeovers", 8, "how many takeovers TestTakeovers makes")
+	takeovers = flag.Int("takeovers", 3, "how many takeovers TestTakeovers makes")
 	seed      = flag.Uint64("takeovers.seed", 0, "what the flaps and takeovers follow from; 0: another one each time")
 )
 
