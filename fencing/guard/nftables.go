@@ -495,14 +495,8 @@ func (g *NFTables) shut(groups []uint32) error {
 	}
 	b := newBatch()
 	g.rules.shut(b, groups)
-	refused, err := g.send(b)
-	switch {
-	case err != nil:
-		return fmt.Errorf("guard: shut: %w", err)
-	case len(refused) > 0 && refused[0].errno == unix.ENOENT:
-		return fmt.Errorf("guard: shut: %w: %w", ErrNotInstalled, refused[0])
-	case len(refused) > 0:
-		return fmt.Errorf("guard: shut: %w", refused[0])
+	if err := isShut(g.send(b)); err != nil {
+		return err
 	}
 	g.rules.ledger.told(nil, groups)
 	return nil

@@ -33,7 +33,11 @@ func ShutAll(o Options) (err error) {
 		b.flush(t.held)
 		b.flush(t.heldOwn)
 	}
-	refused, err := b.send(g.conn)
+	return isShut(b.send(g.conn))
+}
+
+// isShut says what came of shutting groups.
+func isShut(refused []refusal, err error) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("guard: shut: %w", err)
