@@ -312,9 +312,9 @@ func (d *Directory) Recover(config *raft.Config, machine raft.FSM, damaged func(
 	if err != nil {
 		return err
 	}
-	files, err := raft.NewFileSnapshotStoreWithLogger(d.dir, snapshotsKept, config.Logger)
+	files, err := d.snapshotFiles(config.Logger)
 	if err != nil {
-		return errors.Join(fmt.Errorf("open snapshots: %w", err), log.Close())
+		return errors.Join(err, log.Close())
 	}
 	_, encoder := raft.NewInmemTransport(raft.ServerAddress(config.LocalID)) // of addresses in the snapshot
 	alone := raft.Configuration{Servers: []raft.Server{

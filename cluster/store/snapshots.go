@@ -34,9 +34,9 @@ type SnapshotHooks struct {
 
 // OpenSnapshots opens the directory of snapshots.
 func (d *Directory) OpenSnapshots(hooks SnapshotHooks, logger hclog.Logger) (*Snapshots, error) {
-	files, err := raft.NewFileSnapshotStoreWithLogger(d.dir, snapshotsKept, logger)
+	files, err := d.snapshotFiles(logger)
 	if err != nil {
-		return nil, fmt.Errorf("open snapshots: %w", err)
+		return nil, err
 	}
 	s := &Snapshots{SnapshotStore: files, hooks: hooks}
 	metas, err := files.List()
@@ -47,6 +47,15 @@ func (d *Directory) OpenSnapshots(hooks SnapshotHooks, logger hclog.Logger) (*Sn
 		hooks.Configuration(metas[0].ConfigurationIndex, metas[0].Configuration)
 	}
 	return s, nil
+}
+
+// snapshotFiles opens the directory of snapshots as raft has it.
+func (d *Directory) snapshotFiles(logger hclog.Logger) (*raft.FileSnapshotStore, error) {
+	files, err := raft.NewFileSnapshotStoreWithLogger(d.dir, snapshotsKept, logger)
+	if err != nil {
+		return nil, fmt.Errorf("open snapshots: %w", err)
+	}
+	return files, nil
 }
 
 // Create implements raft.SnapshotStore.
