@@ -143,6 +143,16 @@ type Peer struct {
 	Witness bool
 }
 
+// directorsOf returns the names of the members that are no witnesses, in the order of the file.
+func directorsOf(peers []Peer) (names []string) {
+	for _, p := range peers {
+		if !p.Witness {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
 // Gateway is an address that every director probes.
 type Gateway struct {
 	Pos       Pos

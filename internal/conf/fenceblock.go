@@ -84,12 +84,7 @@ func (l *loader) watchdog(s statement, d *clusterDraft) {
 
 // checkFencing applies the rules that need the peers and the lease.
 func (l *loader) checkFencing(d *clusterDraft) {
-	var directors []string
-	for _, p := range d.Peers {
-		if !p.Witness {
-			directors = append(directors, p.Name)
-		}
-	}
+	directors := directorsOf(d.Peers)
 	for _, f := range d.Fences {
 		at := syntax.Word{Text: f.Node, Pos: f.Pos}
 		if !slices.Contains(directors, f.Node) {

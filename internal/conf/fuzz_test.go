@@ -242,7 +242,7 @@ func checkAddCluster(t *testing.T, opts Options) {
 	if at < 0 || added <= 0 {
 		t.Fatalf("not a block added but the file changed:\n%q\n%q", before, after)
 	}
-	for _, name := range m.directors() {
+	for _, name := range directorsOf(m.Peers) {
 		old, _ := Load(opts.For(name))
 		with := opts.For(name)
 		with.Files = fstest.MapFS{opts.Path: {Data: after, Mode: 0o644}}

@@ -43,7 +43,7 @@ func AddCluster(opts Options, m Membership) (text []byte, lease time.Duration, f
 		return nil, 0, nil, err
 	}
 	var before []*Config
-	for _, name := range m.directors() {
+	for _, name := range directorsOf(m.Peers) {
 		l := load(opts.For(name))
 		if l.cluster != nil {
 			return nil, 0, nil, fmt.Errorf("%w: %v", ErrHasCluster, l.cluster.Pos())
@@ -79,16 +79,6 @@ func AddCluster(opts Options, m Membership) (text []byte, lease time.Duration, f
 		}
 	}
 	return text, m.Lease, findings, nil
-}
-
-func (m *Membership) directors() []string {
-	var names []string
-	for _, p := range m.Peers {
-		if !p.Witness {
-			names = append(names, p.Name)
-		}
-	}
-	return names
 }
 
 // is tells whether a cluster block that was read is the one that was written.

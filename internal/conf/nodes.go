@@ -25,9 +25,9 @@ const maxNodes = 32
 func NodeNames(opts Options) (names []string, conditional bool) {
 	l := load(opts)
 	if d := l.clusterDraft; d != nil {
-		for _, p := range d.Peers {
-			if !p.Witness && !slices.Contains(names, p.Name) {
-				names = append(names, p.Name)
+		for _, name := range directorsOf(d.Peers) {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
 			}
 		}
 	} else {

@@ -75,12 +75,7 @@ func minuteOfDay(text string) (int, bool) {
 
 // checkPlacement refuses group blocks that name what is not there, and warns of those that contradict each other.
 func (l *loader) checkPlacement(d *clusterDraft) {
-	var directors []string
-	for _, p := range d.Peers {
-		if !p.Witness {
-			directors = append(directors, p.Name)
-		}
-	}
+	directors := directorsOf(d.Peers)
 	for i, at := range d.placed {
 		for j, w := range at.prefer {
 			if l.known(w, "director among the peers", directors) && slices.Contains(d.Placement[i].Prefer[:j], w.Text) {
