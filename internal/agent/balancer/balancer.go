@@ -215,13 +215,15 @@ func (b *Balancer) take() {
 	p := b.pending
 	b.pending = pending{}
 	b.mu.Unlock()
+	overrides := p.overrides
+	if overrides == nil {
+		overrides = b.overrides
+	}
 	switch {
-	case p.config != nil && p.overrides == nil:
-		b.configure(*p.config, b.overrides)
 	case p.config != nil:
-		b.configure(*p.config, p.overrides)
+		b.configure(*p.config, overrides)
 	case p.overrides != nil:
-		b.override(p.overrides, false)
+		b.override(overrides, false)
 	}
 	if p.absent != nil || p.config != nil {
 		if p.absent != nil {

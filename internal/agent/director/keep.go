@@ -63,14 +63,12 @@ func (m *Machine) keepOn(now clock.Time, g *group) {
 	m.do(GuardArm{Group: g.name, Epoch: g.epoch, Until: g.until})
 }
 
-// whyNotKeep says what keeps this director from keeping a group without a majority; empty: nothing.
+// whyNotKeep says what keeps this director from keeping a group that it holds without a majority; empty: nothing.
 func (m *Machine) whyNotKeep(g *group) string {
-	switch {
-	case g.phase != held:
-		return "it is not held"
-	case m.whyNot(g) != "":
-		return m.whyNot(g)
-	case m.sight.Sight != lease.Sees && m.sight.Sight != lease.Doubts:
+	if why := m.whyNot(g); why != "" {
+		return why
+	}
+	if m.sight.Sight != lease.Sees && m.sight.Sight != lease.Doubts {
 		return m.sight.Text
 	}
 	if grant, ok := m.log.Grant(g.name); ok && lease.Epoch(grant.Epoch) > g.epoch && grant.Member != m.cfg.Lease.Self {
