@@ -67,6 +67,10 @@ func phases() []phase {
 			return s.fault.Heal()
 		}
 	}
+	start := func(_ context.Context, s *scene) error {
+		s.mark("start {owner}")
+		return s.Start(s.owner)
+	}
 	return []phase{
 		{
 			title: "Nothing happens", short: "nothing happens", bound: calm, hold: 3 * time.Second,
@@ -87,10 +91,7 @@ func phases() []phase {
 				s.mark("kill -9 {owner}")
 				return s.KillDaemon(s.owner)
 			},
-			undo: func(_ context.Context, s *scene) error {
-				s.mark("start {owner}")
-				return s.Start(s.owner)
-			},
+			undo: start,
 		},
 		{
 			title: "kill -9 of all processes of the owner, {owner}, and start again: the lease has to end",
@@ -99,10 +100,7 @@ func phases() []phase {
 				s.mark("kill -9 {owner}")
 				return s.Kill(s.owner)
 			},
-			undo: func(_ context.Context, s *scene) error {
-				s.mark("start {owner}")
-				return s.Start(s.owner)
-			},
+			undo: start,
 		},
 		{
 			title: "Restart of the owner, {owner}: SIGTERM, then start", short: "restart of the owner", moves: true, bound: handover,
@@ -110,10 +108,7 @@ func phases() []phase {
 				s.mark("SIGTERM {owner}")
 				return s.Terminate(s.owner)
 			},
-			undo: func(_ context.Context, s *scene) error {
-				s.mark("start {owner}")
-				return s.Start(s.owner)
-			},
+			undo: start,
 		},
 		{
 			title: "The owner, {owner}, freezes (SIGSTOP) and goes on later (SIGCONT)", short: "SIGSTOP of the owner",
