@@ -30,13 +30,13 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	if !lab.Inside() && os.Getenv(binVar) == "" {
-		dir, err := build()
+	if !lab.Inside() {
+		dir, remove, err := need.Programs()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		defer os.RemoveAll(dir)
+		defer remove()
 		os.Setenv(binVar, dir)
 	}
 	return lab.Main(func() int {
@@ -56,21 +56,6 @@ var (
 		"FAULT", "HAD: OUT", "TWO OWNERS", "OUT AT MOST", "STOCK: OUT", "TWO OWNERS")
 	spreads = figures.Table("Interruptions of repeated events:", "EVENT", "FIGURES")
 )
-
-// build builds the programs under test.
-func build() (dir string, err error) {
-	if dir, err = os.MkdirTemp("", "had-integ-"); err != nil {
-		return "", err
-	}
-	cmd := exec.Command("go", "build", "-o", dir, "github.com/hactl/had/cmd/had", "github.com/hactl/had/cmd/hawitness",
-		"github.com/hactl/had/cmd/hactl")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		os.RemoveAll(dir)
-		return "", fmt.Errorf("build the programs under test: %w: %s", err, out)
-	}
-	return dir, nil
-}
 
 func programs() site.Programs {
 	dir := os.Getenv(binVar)

@@ -5,7 +5,6 @@ package clustered
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -35,19 +34,11 @@ func outside() (code int, err error) {
 	if err != nil {
 		return need.Missing(err), nil
 	}
-	dir := os.Getenv("HAD_BIN")
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "had-clustered-"); err != nil {
-			return 0, err
-		}
-		defer os.RemoveAll(dir)
-		cmd := exec.Command("go", "build", "-o", dir, "github.com/hactl/had/cmd/had", "github.com/hactl/had/cmd/hawitness",
-			"github.com/hactl/had/cmd/hactl")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("build the programs under test: %w: %s", err, out)
-		}
+	dir, remove, err := need.Programs()
+	if err != nil {
+		return 0, err
 	}
+	defer remove()
 	for _, name := range []string{"had", "hawitness", "hactl"} {
 		programs[name] = filepath.Join(dir, name)
 	}
