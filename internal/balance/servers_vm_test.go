@@ -76,32 +76,13 @@ func greet(text string) func(net.Listener) {
 	}
 }
 
-// smtp serves mail that nobody gets.
-func smtp(l net.Listener) {
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer c.Close()
-			_, _ = io.WriteString(c, "220 mail ready\r\n")
-			for in := bufio.NewScanner(c); in.Scan(); {
-				if strings.HasPrefix(in.Text(), "QUIT") {
-					_, _ = io.WriteString(c, "221 bye\r\n")
-					return
-				}
-				_, _ = io.WriteString(c, "250 as you like\r\n")
-			}
-		}()
-	}
-}
-
 // postbox is a mail server that keeps the subjects of what each host sends.
 type postbox struct {
 	mu       sync.Mutex
 	subjects map[string][]string // by address
 }
+
+func newPostbox() *postbox { return &postbox{subjects: map[string][]string{}} }
 
 func (b *postbox) serve(l net.Listener) {
 	for {
@@ -178,8 +159,8 @@ func (w *web) serveTLS(t testing.TB) func(net.Listener) {
 	return func(l net.Listener) { w.serve(tls.NewListener(l, config)) }
 }
 
-// openUDP starts a service that sends back what it gets, until it is closed.
-func (f *field) openUDP(at string) net.PacketConn {
+// openUDP starts a service that answers each datagram, until it is closed; nil: it does not.
+func (f *field) openUDP(at string, answer func(datagram []byte) []byte) net.PacketConn {
 	f.t.Helper()
 	var conn net.PacketConn
 	check(f.t, f.servers.Do(func() (err error) {
@@ -193,44 +174,37 @@ func (f *field) openUDP(at string) net.PacketConn {
 			if err != nil {
 				return
 			}
-			_, _ = conn.WriteTo(b[:n], from)
+			if text := answer(b[:n]); text != nil {
+				_, _ = conn.WriteTo(text, from)
+			}
 		}
 	}()
 	return conn
 }
 
+// same sends back what it gets.
+func same(datagram []byte) []byte { return datagram }
+
 // names is a name server that knows one address, or refuses.
 type names struct{ refuses atomic.Bool }
 
-func (n *names) open(f *field, at string) {
-	f.t.Helper()
-	var conn net.PacketConn
-	check(f.t, f.servers.Do(func() (err error) {
-		conn, err = net.ListenPacket("udp", at)
-		return err
-	}))
-	f.t.Cleanup(func() { conn.Close() })
-	go func() {
-		for b := make([]byte, 1500); ; {
-			length, from, err := conn.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			var m dnsmessage.Message
-			if m.Unpack(b[:length]) != nil || len(m.Questions) == 0 {
-				continue
-			}
-			m.Response, m.Authoritative, m.Additionals = true, true, nil
-			if n.refuses.Load() {
-				m.RCode = dnsmessage.RCodeServerFailure
-			} else {
-				q := m.Questions[0]
-				m.Answers = []dnsmessage.Resource{{
-					Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, Body: &dnsmessage.AResource{A: [4]byte{192, 0, 2, 1}}}}
-			}
-			if answer, err := m.Pack(); err == nil {
-				_, _ = conn.WriteTo(answer, from)
-			}
-		}
-	}()
+// answer answers a query.
+func (n *names) answer(query []byte) []byte {
+	var m dnsmessage.Message
+	if m.Unpack(query) != nil || len(m.Questions) == 0 {
+		return nil
+	}
+	m.Response, m.Authoritative, m.Additionals = true, true, nil
+	if n.refuses.Load() {
+		m.RCode = dnsmessage.RCodeServerFailure
+	} else {
+		q := m.Questions[0]
+		m.Answers = []dnsmessage.Resource{{
+			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 60}, Body: &dnsmessage.AResource{A: [4]byte{192, 0, 2, 1}}}}
+	}
+	answer, err := m.Pack()
+	if err != nil {
+		return nil
+	}
+	return answer
 }
