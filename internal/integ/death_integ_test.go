@@ -14,7 +14,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/hactl/had/internal/lab/observer"
 	"github.com/hactl/had/internal/lab/report"
 	"github.com/hactl/had/internal/lab/site"
 )
@@ -33,22 +32,8 @@ func TestTheOwnersDaemonDies(t *testing.T) {
 			t.Fatal(err)
 		}
 		led := status.Leader == owner.Name
-		from := observer.Now()
-		time.Sleep(calm)
-		if err := s.KillDaemon(owner); err != nil {
-			t.Fatal(err)
-		}
-		sc := &scene{Site: s, ctx: t.Context(), owner: owner, other: other}
-		sc.awaitTakeover(t)
-		v, err := s.Observer.Judge(t.Context(), from, observer.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		figures.Judged(&v)
+		v := takenOver(t, s, owner, other, s.KillDaemon)
 		t.Logf("the dead one led the log: %t: %s", led, v.String())
-		if v.DualFor() > 0 {
-			t.Errorf("two owners: %s", v.String())
-		}
 		if v.Void == "" {
 			taken[led] = append(taken[led], v.Interruption())
 		}

@@ -577,21 +577,7 @@ func TestOwnerAndLeaderLostTogether(t *testing.T) {
 			continue
 		}
 		together := status.Leader == owner.Name
-		from := observer.Now()
-		time.Sleep(calm)
-		if err := s.Kill(owner); err != nil {
-			t.Fatal(err)
-		}
-		sc := &scene{Site: s, ctx: t.Context(), owner: owner, other: other}
-		sc.awaitTakeover(t)
-		v, err := s.Observer.Judge(t.Context(), from, observer.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		figures.Judged(&v)
-		if v.DualFor() > 0 {
-			t.Errorf("two owners: %s", v.String())
-		}
+		v := takenOver(t, s, owner, other, s.Kill)
 		t.Logf("together with the leader %t: %s", together, v.String())
 		if v.Void == "" && together {
 			taken = append(taken, v.Interruption())
@@ -613,4 +599,26 @@ func TestOwnerAndLeaderLostTogether(t *testing.T) {
 	if median := taken[len(taken)/2]; median > bound+allowance/4 {
 		t.Errorf("half of them were out for more than %s, want at most %s", median, bound)
 	}
+}
+
+// takenOver has something done to the owner, waits until the other one has taken over, and returns what the observer saw. Two owners
+// are an error.
+func takenOver(t *testing.T, s *site.Site, owner, other *site.Node, act func(*site.Node) error) observer.Verdict {
+	t.Helper()
+	from := observer.Now()
+	time.Sleep(calm)
+	if err := act(owner); err != nil {
+		t.Fatal(err)
+	}
+	sc := &scene{Site: s, ctx: t.Context(), owner: owner, other: other}
+	sc.awaitTakeover(t)
+	v, err := s.Observer.Judge(t.Context(), from, observer.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	figures.Judged(&v)
+	if v.DualFor() > 0 {
+		t.Errorf("two owners: %s", v.String())
+	}
+	return v
 }

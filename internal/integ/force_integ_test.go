@@ -169,14 +169,7 @@ func TestForcedQuorumAgainstTheLiving(t *testing.T) {
 		}
 	}
 	forced(t, s, other, names...)
-	if err := s.Poll(t.Context(), recoverLimit, func() error {
-		if owners := s.Observer.Owners(s.VIPs[0], settled); len(owners) != 2 {
-			return fmt.Errorf("the owners are %v", owners)
-		}
-		return nil
-	}); err != nil {
-		t.Error(err)
-	}
+	awaitOwners(t, s, 2)
 	if v, err := s.Observer.Judge(t.Context(), from, observer.Now()); err != nil || v.DualFor() == 0 {
 		t.Errorf("the observer has seen no two owners: %v %s", err, v.String())
 	}
