@@ -49,7 +49,7 @@ func tryPIDFile(path string) (*pidFile, error) {
 	case err != nil:
 	case errors.Is(locked, syscall.EWOULDBLOCK) && (pid == 0 || syscall.Kill(pid, 0) == syscall.ESRCH):
 		err = fmt.Errorf("%w: %s", errUnfinished, path)
-	case errors.Is(locked, syscall.EWOULDBLOCK), locked == nil && runsDaemon(pid):
+	case errors.Is(locked, syscall.EWOULDBLOCK), locked == nil && runsKeepalived(pid):
 		err = &runsError{path: path, pid: pid}
 	case locked != nil:
 		err = locked
@@ -94,13 +94,13 @@ func (e *runsError) elsewhere() bool {
 	return err == nil && ours != theirs
 }
 
-// runsDaemon tells whether a process is a keepalived, which does not lock its file in all versions, or a had.
-func runsDaemon(pid int) bool {
+// runsKeepalived tells whether a process is a keepalived, which does not lock its file in all versions. A had always does.
+func runsKeepalived(pid int) bool {
 	if pid <= 0 || pid == os.Getpid() {
 		return false
 	}
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	return err == nil && (strings.HasPrefix(string(name), "keepalived") || strings.TrimSpace(string(name)) == "had")
+	return err == nil && strings.HasPrefix(string(name), "keepalived")
 }
 
 // close removes the file while it is still locked.

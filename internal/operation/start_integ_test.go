@@ -122,10 +122,12 @@ func TestWhatKeepsAProgramFromStarting(t *testing.T) {
 		usual(s).expect(s.t, daemon.ExitFailed, "control socket "+socket, "another process serves it")
 	})
 	s.undisturbed("a second one beside the owner", owner, func(s *stage) {
-		s.launch(owner, nil, binaries.Had, "-f", owner.Config()).expect(s.t, daemon.ExitFailed,
-			fmt.Sprintf("another daemon runs as process %d", owner.Proc.PID()))
+		runs := fmt.Sprintf("another daemon runs as process %d", owner.Proc.PID())
+		s.launch(owner, nil, binaries.Had, "-f", owner.Config(), "-p", owner.PIDFile()).expect(s.t, daemon.ExitFailed, runs, owner.PIDFile())
+		pid := owner.Dir() + "/second.pid"
+		s.launch(owner, nil, binaries.Had, "-f", owner.Config(), "-p", pid).expect(s.t, daemon.ExitFailed, runs)
 		own := s.write(owner, "second.conf", s.edited(owner, owner.Data(), owner.Dir()+"/second", owner.Socket(), owner.Dir()+"/second.sock"), 0o600)
-		s.launch(owner, nil, binaries.Had, "-f", own).expect(s.t, daemon.ExitFailed, "another program uses this port")
+		s.launch(owner, nil, binaries.Had, "-f", own, "-p", pid).expect(s.t, daemon.ExitFailed, "another program uses this port")
 	})
 	s.expectNoLeftovers(n)
 

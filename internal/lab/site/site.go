@@ -72,6 +72,9 @@ func (n *Node) Log() string { return filepath.Join(n.dir, "log") }
 // Data returns the path of the node's data directory.
 func (n *Node) Data() string { return filepath.Join(n.dir, "data") }
 
+// PIDFile returns the path of the file with the number of a director's daemon: nodes share the file system, and with it the default.
+func (n *Node) PIDFile() string { return filepath.Join(n.dir, "had.pid") }
+
 // Running says whether the node's program runs; one that is stopped does.
 func (n *Node) Running() bool { return n.Proc != nil && n.Proc.Running() }
 
@@ -253,14 +256,14 @@ func (s *Site) Start(n *Node) error {
 	if n.Running() {
 		return fmt.Errorf("%s is running already", n.Name)
 	}
-	command := lab.Command{Path: s.Had, Args: []string{"-f", n.Config()}, LogFile: n.Log(), User: n.user()}
+	command := lab.Command{Path: s.Had, Args: []string{"-f", n.Config(), "-p", n.PIDFile()}, LogFile: n.Log(), User: n.user()}
 	switch {
 	case s.Keepalived != "":
 		command.Path = s.Keepalived
 		command.Args = []string{"--dont-fork", "--log-console", "--log-detail", "--vrrp", "--use-file", n.Config(),
 			"--pid", filepath.Join(n.dir, "keepalived.pid"), "--vrrp_pid", filepath.Join(n.dir, "vrrp.pid")}
 	case n.Witness:
-		command.Path = s.Hawitness
+		command.Path, command.Args = s.Hawitness, []string{"-f", n.Config()}
 	}
 	proc, err := n.Host.Start(command)
 	if err != nil {
