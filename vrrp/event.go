@@ -29,6 +29,8 @@ type (
 		From     netip.Addr    // source address
 		Priority uint8         // 0: the sender resigns
 		Interval time.Duration // advertised interval; version 3 learns it, version 2 does not look at it
+		// Unleased: the router has a lease and the sender is known to have none; whatever its priority, it ranks below.
+		Unleased bool
 	}
 
 	// SetPriority gives the effective priority that results from tracking, 1 to 254. An owner ignores it.

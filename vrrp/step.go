@@ -442,6 +442,8 @@ func (st *step) receivedActive(ev Received) {
 		order = ev.From.WithZone("").Compare(st.cfg.Local.WithZone(""))
 	}
 	switch {
+	case ev.Unleased:
+		st.lowerHeard(LowerHeard{From: ev.From, Priority: ev.Priority})
 	case order == 0:
 		st.ignore(fmt.Sprintf("advertisement with our own address %v", ev.From))
 	case order > 0 && st.now.Before(st.SettledAt):

@@ -3,6 +3,7 @@ package lease
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -561,6 +562,18 @@ func (n *Node) KnowsHardware(address string) bool {
 			if slices.Contains(strings.Fields(s.Hardware), address) {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// Speaks tells whether another member says that its advertisements of a group come from an address, as one that may keep it
+// without a lease.
+func (n *Node) Speaks(group string, from netip.Addr) bool {
+	address := from.WithZone("").String()
+	for m, s := range n.standings {
+		if m != n.cfg.Self && slices.Contains(strings.Fields(s.Groups[group].Sources), address) {
+			return true
 		}
 	}
 	return false

@@ -115,6 +115,10 @@ type Standing struct {
 
 	// Hardware lists the hardware addresses from which it would answer, separated by spaces.
 	Hardware string `json:",omitempty"`
+
+	// Sources lists the addresses that its advertisements of the group come from, separated by spaces, if it may keep the
+	// group without a lease.
+	Sources string `json:",omitempty"`
 }
 
 // Sight is how a director sees its gateways. The greater, the worse.

@@ -386,6 +386,9 @@ func (m *Machine) stand() {
 func (m *Machine) standing(g *group) lease.Standing {
 	s := lease.Standing{Eligible: m.whyNot(g) == "" && len(g.instances) > 0, Priority: g.priority(), Sight: m.sight.Sight,
 		Hardware: m.hardware.Addresses}
+	if m.cfg.Hold {
+		s.Sources = g.sources()
+	}
 	if rules, ruled := m.cfg.Place.Rules[g.name]; ruled {
 		s.Gain, s.Rank = g.gain(), rules.Rank(m.cfg.Node)
 	}

@@ -2,6 +2,9 @@ package director
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hactl/had/cluster/lease"
@@ -140,6 +143,24 @@ func (m *Machine) rival(now clock.Time, g *group, who string) {
 	if g.keptWithout() {
 		m.keepNoMore(now, g, who)
 	}
+}
+
+// keeps tells whether who advertises a group is a member that keeps it without a majority: this director has the lease, so no
+// other member has one. Should it be the other way round, after a pause that this director knows nothing of, the voters say so:
+// whoever hears an advertisement asks them (doubt).
+func (m *Machine) keeps(g *group, from netip.Addr) bool {
+	return m.cfg.Hold && g.phase == held && !g.keep.lapsed && m.node.Speaks(g.name, from)
+}
+
+// sources lists the addresses that the group's advertisements come from.
+func (g *group) sources() string {
+	var all []string
+	for _, i := range g.instances {
+		if from := i.cfg.Local.WithZone("").String(); i.cfg.Local.IsValid() && !slices.Contains(all, from) {
+			all = append(all, from)
+		}
+	}
+	return strings.Join(all, " ")
 }
 
 // regained puts a lease behind a group that was kept.

@@ -156,6 +156,58 @@ func TestALeaseIsPutBehindWhatIsKeptOnceAMajorityAnswers(t *testing.T) {
 	}
 }
 
+// An owner that keeps a group without a majority hears of the new owner at once, and does not make it give way.
+func TestALeaseDoesNotGiveWayToAMemberThatHasNone(t *testing.T) {
+	keeps, router := netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.9")
+	says := lease.Stands{Member: standby, Groups: map[string]lease.Standing{"x": {Eligible: true, Sources: "10.0.0.8 10.0.0.2"}}}
+	for _, tt := range []struct {
+		name   string
+		hold   bool
+		from   netip.Addr
+		before func(b *bench)
+		gives  bool
+	}{
+		{name: "a member", hold: true, from: keeps},
+		{name: "a member with demote", from: keeps, gives: true},
+		{name: "a router that is no member", hold: true, from: router, gives: true},
+		{name: "a member, and no lease here either", hold: true, from: keeps, before: func(b *bench) { b.cut = true; b.pass(3 * D) }, gives: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := start(t, "x")
+			b.m.cfg.Hold = tt.hold
+			b.pass(6 * time.Second)
+			b.mustBe("x", true)
+			b.step(says)
+			if tt.before != nil {
+				tt.before(b)
+			}
+			for _, priority := range []uint8{200, vrrp.PriorityOwner, 1} {
+				b.pass(D / 10)
+				b.trace = nil
+				b.step(Advert{Instance: "x", From: tt.from, Priority: priority, Interval: time.Second})
+				if b.mustBe("x", !tt.gives); tt.gives {
+					return
+				}
+				if b.story() != "advert x, announce x" || b.renewals() == 0 {
+					t.Errorf("after priority %d: %s; %d renewals", priority, b.story(), b.renewals())
+				}
+			}
+		})
+	}
+}
+
+// Where its advertisements come from is what a director says of itself that may keep a group.
+func TestADirectorThatMayKeepSaysWhereItsAdvertisementsComeFrom(t *testing.T) {
+	b := keeper(t)
+	b.step(Source{Instance: "x", Address: netip.MustParseAddr("fe80::2%eth0")})
+	if got := b.m.told["x"].Sources; got != "fe80::2" {
+		t.Errorf("it says %q", got)
+	}
+	if !b.m.cfg.Hold || owner(t, "x").m.told["x"].Sources != "" {
+		t.Error("one that may not says it, too")
+	}
+}
+
 // claimID is the id of the newest claim that was sent.
 func (b *bench) claimID() (id uint64) {
 	for _, a := range b.trace {

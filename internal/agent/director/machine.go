@@ -402,7 +402,7 @@ func (m *Machine) advert(now clock.Time, e Advert) {
 	if e.Priority != vrrp.PriorityResign {
 		m.rival(now, i.group, fmt.Sprintf("%s advertises it", e.From))
 	}
-	m.vrrp(now, i, vrrp.Received{From: e.From, Priority: e.Priority, Interval: e.Interval})
+	m.vrrp(now, i, vrrp.Received{From: e.From, Priority: e.Priority, Interval: e.Interval, Unleased: m.keeps(i.group, e.From)})
 }
 
 // vrrp steps an instance and carries its actions on.

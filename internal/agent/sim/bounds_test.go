@@ -139,6 +139,37 @@ func TestTimes(t *testing.T) {
 	}
 }
 
+// A new owner and one that keeps the group without a majority, and has the higher priority, hear each other's advertisements again, before
+// the members reach each other or at the same time: the one with the lease stays, and the group is answered for all the time.
+func TestAKeeperLeavesTheGroupToTheNewOwner(t *testing.T) {
+	for _, onlyVRRP := range []bool{true, false} {
+		met := 0
+		for seed := range uint64(25) {
+			phase := newRandom(seed, 7)
+			at := 20*time.Second + phase.span(0, 3*time.Second)
+			healed := at + 10*time.Second + phase.span(0, 2*time.Second)
+			plan := []Fault{{At: 12 * time.Second, Kind: MoveGroup, On: 0}, {At: at, Kind: Isolate, On: 0, For: healed - at}}
+			if onlyVRRP {
+				plan = append(plan, Fault{At: at, Kind: BlockPort, On: 0, For: hour})
+			}
+			cfg := Config{Seed: seed, Span: 40 * time.Second, Hold: true, calm: calm(false), noRecovery: true, countFrom: healed, Plan: plan}
+			o := Run(cfg)
+			if o.Violation != nil {
+				t.Fatal(Report(cfg, o))
+			}
+			if o.Stats.Dark > moment || o.Owners["G1"] != "lb2" {
+				t.Errorf("seed %d, VRRP alone %t: owned by %q at the end, %s", seed, onlyVRRP, o.Owners["G1"], summary(o.Stats, healed))
+			}
+			if o.Stats.KeptBeside > 0 {
+				met++
+			}
+		}
+		if met == 0 {
+			t.Error("the group was never kept beside the new owner: nothing is proved")
+		}
+	}
+}
+
 func summary(s Stats, at time.Duration) string {
 	return fmt.Sprintf("%d moves, the last after %v, dark for %v", s.Takeovers, s.LastMove-at, s.Dark)
 }

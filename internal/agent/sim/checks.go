@@ -141,6 +141,11 @@ func (w *world) see(m *machine, group string, visible bool) {
 		s.owner, s.until = m, m.visibleUntil(group)
 	case s.owner == m:
 		s.until = min(s.until, w.now)
+		for _, other := range w.machines { // beside which it was kept
+			if _, too := other.visible(group); too && other != m {
+				w.see(other, group, true)
+			}
+		}
 	}
 }
 
