@@ -37,7 +37,7 @@ func newHealthChecks() *healthChecks {
 // start makes the engine, which reports to found.
 func (h *healthChecks) start(now func() clock.Time, log *slog.Logger, found func(string, balancer.Finding)) balancer.Checks {
 	engine := check.New(check.Options{Now: now, Run: h.run, Log: log, Report: func(r check.Result) {
-		found(r.ID, balancer.Finding{Verdict: lvs.Verdict{Up: r.Up, Adds: int64(r.Adjust)}, Reason: r.Reason})
+		found(r.ID, balancer.Finding{Verdict: lvs.Verdict{Up: r.Up, Adds: int64(r.Adjust)}, Reason: r.Reason, At: r.At})
 	}})
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -65,6 +65,9 @@ func (h *healthChecks) Set(all []balancer.Check, presented *check.TLS) {
 
 // Suspend implements balancer.Checks.
 func (h *healthChecks) Suspend(id string, suspended bool) { h.engine.Suspend(id, suspended) }
+
+// Doubt implements balancer.Checks.
+func (h *healthChecks) Doubt(ids []string) { h.engine.Doubt(ids) }
 
 // Close implements balancer.Checks.
 func (h *healthChecks) Close() {

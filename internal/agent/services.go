@@ -38,6 +38,7 @@ const (
 type loadBalancer interface {
 	Configure(balancer.Config, map[balancer.Server]balancer.Override)
 	Override(map[balancer.Server]balancer.Override)
+	Doubt([]balancer.Server)
 	Status(context.Context) (balancer.Status, error)
 }
 
@@ -79,9 +80,9 @@ type services struct {
 	table    fsm.Table        // that is configured
 	newest   uint64           // newest version of a service in table
 	parsed   map[string]parsedService
-	checks   map[string]time.Duration
 	health   map[shared.Server]shared.Health
-	reasons  time.Time // of the newest look at health
+	doubted  map[shared.Server]clock.Time // what the load balancer was told to doubt, as of Decision
+	reasons  time.Time                    // of the newest look at health
 	decision shared.Decision
 	decided  uint64 // table of decision
 	telling  chan error
@@ -281,9 +282,6 @@ func (s *services) step(ctx context.Context) time.Duration {
 	if s.telling == nil && len(s.decision.Tell) > 0 {
 		s.tell(ctx, s.decision.Tell)
 	}
-	if at := s.decision.Look; !at.IsZero() {
-		wait = min(wait, max(at.Sub(s.clock()), time.Millisecond))
-	}
 	return wait
 }
 
@@ -293,7 +291,7 @@ func (s *services) decideAgain(table fsm.Table, holds map[string]shared.Hold) {
 	news := s.news
 	s.news = false
 	s.mu.Unlock()
-	if at := s.decision.Look; news || table.Changed != s.decided || !at.IsZero() && s.clock() >= at {
+	if news || table.Changed != s.decided {
 		s.decided, s.decision = table.Changed, s.decide(table, holds)
 	}
 }
@@ -336,7 +334,6 @@ func (s *services) serveTable(cfg *conf.Config, around balancer.Config, table fs
 	}
 	s.served, s.table = cfg, table
 	if anew {
-		s.checks = intervals(all)
 		around.Virtual, around.Groups = all, groups
 		s.next = &around
 	}
@@ -396,20 +393,6 @@ func (s *services) serving() ([]conf.VirtualServer, []conf.VirtualServerGroup) {
 	return s.all, s.named
 }
 
-// intervals returns how long the slowest check of each service takes to see a change.
-func intervals(all []conf.VirtualServer) map[string]time.Duration {
-	m := map[string]time.Duration{}
-	for i := range all {
-		v := &all[i]
-		for _, r := range v.Servers {
-			for _, c := range r.Checkers {
-				m[v.Key()] = max(m[v.Key()], c.DelayLoop+time.Duration(c.Retry)*c.DelayBeforeRetry+c.ConnectTimeout)
-			}
-		}
-	}
-	return m
-}
-
 // groupsOfServices tells which ownership group each service belongs to: the one that has all its addresses. One of marks
 // alone belongs to the only group there is. All others belong to none.
 func groupsOfServices(cfg *conf.Config, all []conf.VirtualServer, named []conf.VirtualServerGroup) map[string]string {
@@ -460,7 +443,7 @@ func (s *services) decide(table fsm.Table, holds map[string]shared.Hold) shared.
 	s.mu.Lock()
 	groups := s.groups
 	s.mu.Unlock()
-	d := shared.Decide(shared.World{Now: s.clock(), Table: table, Holds: holds, Groups: groups, Checks: s.checks, Health: s.health})
+	d := shared.Decide(shared.World{Table: table, Holds: holds, Groups: groups, Health: s.health})
 	overrides := make(map[balancer.Server]balancer.Override, len(d.Says))
 	for name, say := range d.Says {
 		address, err := netip.ParseAddrPort(name.Server)
@@ -481,7 +464,22 @@ func (s *services) decide(table fsm.Table, holds map[string]shared.Hold) shared.
 		overrides[balancer.Server{Virtual: name.Service, Address: address}] = o
 	}
 	s.override(overrides)
+	s.doubt(d.Doubt)
 	return d
+}
+
+// doubt has the load balancer find again what this director's checks found too early, once for each time that it takes over.
+func (s *services) doubt(all map[shared.Server]clock.Time) {
+	var servers []balancer.Server
+	for name, since := range all {
+		if address, err := netip.ParseAddrPort(name.Server); err == nil && s.doubted[name] != since {
+			servers = append(servers, balancer.Server{Virtual: name.Service, Address: address})
+		}
+	}
+	s.doubted = all
+	if len(servers) > 0 {
+		s.balancer.Doubt(servers)
+	}
 }
 
 // override gives the load balancer what overrules checks and definitions, together with the next configuration, if there is
@@ -505,7 +503,6 @@ func (s *services) lookAtHealth(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	now := s.clock()
 	health := make(map[shared.Server]shared.Health, len(s.health))
 	for _, service := range status.Services {
 		for i, r := range service.View.Servers {
@@ -514,11 +511,7 @@ func (s *services) lookAtHealth(ctx context.Context) {
 			if f == nil {
 				continue
 			}
-			h := shared.Health{Health: fsm.Health{Up: f.Up, Adds: f.Adds, Reason: f.Reason}, Known: true, At: now}
-			if old, known := s.health[name]; known && old.Same(h.Health) {
-				h.At = old.At
-			}
-			health[name] = h
+			health[name] = shared.Health{Health: fsm.Health{Up: f.Up, Adds: f.Adds, Reason: f.Reason}, Known: true, At: f.At}
 		}
 	}
 	s.health = health

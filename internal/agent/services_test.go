@@ -2,11 +2,14 @@ package agent
 
 import (
 	"context"
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/hactl/had/cluster"
+	"github.com/hactl/had/fsm"
 	"github.com/hactl/had/internal/agent/balancer"
+	"github.com/hactl/had/internal/agent/shared"
 	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/internal/conf"
 )
@@ -18,6 +21,7 @@ func (u unasked) Configure(balancer.Config, map[balancer.Server]balancer.Overrid
 	u.t.Error("configured")
 }
 func (u unasked) Override(map[balancer.Server]balancer.Override) { u.t.Error("overridden") }
+func (u unasked) Doubt([]balancer.Server)                        { u.t.Error("in doubt") }
 func (u unasked) Status(context.Context) (balancer.Status, error) {
 	u.t.Error("asked")
 	return balancer.Status{}, nil
@@ -33,5 +37,36 @@ func TestNothingIsServedOfAHistory(t *testing.T) {
 	close(s.caughtUp)
 	if !s.known() {
 		t.Error("the end of the history is not noticed")
+	}
+}
+
+// doubts is a load balancer that notes what it is to doubt.
+type doubts struct {
+	unasked
+	all []balancer.Server
+}
+
+func (d *doubts) Override(map[balancer.Server]balancer.Override) {}
+func (d *doubts) Doubt(servers []balancer.Server)                { d.all = append(d.all, servers...) }
+
+// What the cluster knows better than a new owner is doubted once for each time that it takes over.
+func TestOneDoubtForEachTakeover(t *testing.T) {
+	b := &doubts{unasked: unasked{t}}
+	s := newServices("lb1", (*cluster.Cluster)(nil), b, func() clock.Time { return 1 }, nil)
+	const web = "TCP 192.0.2.10:80"
+	s.groups = map[string]string{web: "g"}
+	table := fsm.Table{Changed: 1, Services: []*fsm.Service{{Key: web, Servers: []fsm.Server{
+		{Key: "10.0.0.1:80", Found: &fsm.Finding{}}, {Key: "10.0.0.2:80", Found: &fsm.Finding{Health: fsm.Health{Up: true}}}}}}}
+	for _, server := range []string{"10.0.0.1:80", "10.0.0.2:80"} {
+		s.health[shared.Server{Service: web, Server: server}] = shared.Health{Health: fsm.Health{Up: true}, Known: true, At: 5}
+	}
+	for _, test := range []struct {
+		since clock.Time
+		want  int
+	}{{7, 1}, {7, 1}, {9, 2}, {4, 2}} {
+		s.decide(table, map[string]shared.Hold{"g": {Epoch: uint64(test.since), Since: test.since}})
+		if len(b.all) != test.want || b.all[0] != (balancer.Server{Virtual: web, Address: netip.MustParseAddrPort("10.0.0.1:80")}) {
+			t.Errorf("owner since %d: doubted so far: %v, want %d", test.since, b.all, test.want)
+		}
 	}
 }

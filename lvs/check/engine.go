@@ -32,8 +32,8 @@ type Options struct {
 	// Now reads the clock of schedules. It is called by any goroutine.
 	Now func() clock.Time
 
-	// Report is called with the first verdict of each check and with each change, by one goroutine, in order. The Engine
-	// stands still until it returns. It may call the Engine's methods, except Close.
+	// Report is called with the first verdict of each check, with each change, and with what Doubt asks for, by one goroutine,
+	// in order. The Engine stands still until it returns. It may call the Engine's methods, except Close.
 	Report func(Result)
 
 	// Run runs a script for Misc and blocks until none of its processes is left: at the latest soon after timeout or the end
@@ -68,6 +68,7 @@ type pending struct {
 	checks    []Check // with set
 	set       bool
 	suspended map[string]bool
+	doubted   map[string]bool
 	inputs    map[string]verdict.Outcome
 }
 
@@ -76,6 +77,7 @@ type entry struct {
 	Check
 	config verdict.Config
 	state  verdict.State
+	told   Result // the last one that was reported
 	prober prober // nil: an Input, or a check that cannot be made
 	lane   *lane
 	index  int // in the lane's heap; -1: not there
@@ -130,6 +132,19 @@ func (e *Engine) Suspend(id string, suspended bool) {
 			p.suspended = map[string]bool{}
 		}
 		p.suspended[id] = suspended
+	})
+}
+
+// Doubt has the verdicts of checks reported once more, as soon as attempts that begin from now on have borne them out, if they do not
+// change them. Those of checks without attempts, which are always up to date, are reported at once.
+func (e *Engine) Doubt(ids []string) {
+	e.ask(func(p *pending) {
+		if p.doubted == nil {
+			p.doubted = map[string]bool{}
+		}
+		for _, id := range ids {
+			p.doubted[id] = true
+		}
 	})
 }
 
@@ -219,7 +234,8 @@ func (e *Engine) step(x *entry, event verdict.Event) {
 		x.lane.running++
 		go e.attempt(x, x.prober, x.limit(), action.Step)
 	case verdict.Report:
-		e.options.Report(Result{ID: x.ID, Up: x.state.Up, Adjust: x.state.Adjust, Reason: action.Reason, At: now})
+		x.told = Result{ID: x.ID, Up: x.state.Up, Adjust: x.state.Adjust, Reason: action.Reason, At: now}
+		e.options.Report(x.told)
 	case verdict.Note:
 		if x.LogFailures {
 			e.options.Log.Info("health check attempt failed", "check", x.ID, "reason", action.Reason)
@@ -281,6 +297,16 @@ func (e *Engine) take() {
 			} else {
 				e.step(x, verdict.Resume{})
 			}
+		}
+	}
+	for id := range p.doubted {
+		switch x := e.checks[id]; {
+		case x == nil:
+		case x.prober != nil:
+			e.step(x, verdict.Doubt{})
+		case x.state.Known:
+			x.told.At = e.options.Now()
+			e.options.Report(x.told)
 		}
 	}
 	for id, outcome := range p.inputs {

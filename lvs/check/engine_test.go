@@ -88,6 +88,10 @@ func TestTransitions(t *testing.T) {
 	if r := next(t, results); r.ID != "a" || r.Up || r.Reason != fmt.Sprintf("GET /x at %v: status 500, wanted 200-299", server) {
 		t.Errorf("%+v", r)
 	}
+	e.Doubt([]string{"a", "gone"})
+	if r := next(t, results); r.ID != "a" || r.Up {
+		t.Errorf("in doubt: %+v", r)
+	}
 	e.Suspend("a", true)
 	time.Sleep(100 * time.Millisecond) // what is under way ends
 	healthy.Store(true)
@@ -125,6 +129,10 @@ func TestInput(t *testing.T) {
 		say(tt.ok, tt.adjust)
 		if tt.silent {
 			none(t, results, 50*time.Millisecond)
+			e.Doubt([]string{"f"})
+			if r := next(t, results); r.Up != tt.ok || r.Adjust != tt.adjust {
+				t.Errorf("in doubt: %+v: %+v", tt, r)
+			}
 		} else if r := next(t, results); r.Up != tt.ok || r.Adjust != tt.adjust || r.Reason != fmt.Sprint(tt.ok, tt.adjust) {
 			t.Errorf("%+v: %+v", tt, r)
 		}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/notify"
 	"github.com/hactl/had/lvs"
@@ -31,6 +32,7 @@ type Kernel interface {
 type Checks interface {
 	Set([]Check, *check.TLS)           // these, and no others
 	Suspend(id string, suspended bool) // of one that was set
+	Doubt(ids []string)                // what attempts of these find from now on is to be found again, even if it is as before
 	Close()                            // blocks until nothing is found any more
 }
 
@@ -56,10 +58,11 @@ type Config struct {
 	Notifier *notify.Notifier
 }
 
-// Finding is a verdict of a check with the reason for it, one line.
+// Finding is a verdict of a check, or of all checks of a server, with the reason for it, one line.
 type Finding struct {
 	lvs.Verdict
 	Reason string
+	At     clock.Time // when it was found; by all checks of a server: the latest moment at which it follows from what was found since
 }
 
 // Server is a real server of a virtual server, by their names.
@@ -116,6 +119,7 @@ type pending struct {
 	config    *Config
 	overrides map[Server]Override // nil: as they are
 	absent    map[string]bool     // nil: as they are
+	doubted   map[Server]bool
 	findings  map[string]Finding
 	order     []string // of findings
 }
@@ -147,6 +151,18 @@ func (b *Balancer) Override(all map[Server]Override) {
 // ha_suspend rest.
 func (b *Balancer) Absent(names map[string]bool) {
 	b.ask(func(p *pending) { p.absent = maps.Clone(names) })
+}
+
+// Doubt has the checks of servers find again what they have found, with attempts that begin from now on.
+func (b *Balancer) Doubt(servers []Server) {
+	b.ask(func(p *pending) {
+		if p.doubted == nil {
+			p.doubted = map[Server]bool{}
+		}
+		for _, s := range servers {
+			p.doubted[s] = true
+		}
+	})
 }
 
 func (b *Balancer) found(id string, f Finding) {
@@ -230,6 +246,9 @@ func (b *Balancer) take() {
 			b.absent = p.absent
 		}
 		b.suspend(p.config != nil)
+	}
+	for s := range p.doubted {
+		b.checks.Doubt(b.plan.of[s])
 	}
 	for _, id := range p.order {
 		f, at := p.findings[id], b.plan.places[id]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/notify"
 	"github.com/hactl/had/lvs"
@@ -105,10 +107,12 @@ type checks struct {
 	found     func(string, Finding)
 	set       []Check
 	suspended map[string]bool
+	doubted   []string
 }
 
 func (c *checks) Set(all []Check, _ *check.TLS)   { c.set, c.suspended = all, map[string]bool{} }
 func (c *checks) Suspend(id string, resting bool) { c.suspended[id] = resting }
+func (c *checks) Doubt(ids []string)              { c.doubted = append(c.doubted, ids...) }
 func (c *checks) Close()                          {}
 
 // ear hears notifications.
@@ -544,5 +548,49 @@ func TestNeverServesWhatTheClusterSaysIsDown(t *testing.T) {
 		d.expect()
 		d.configureWith(third, map[Server]Override{})
 		d.expect("add server 10.0.0.1:80 of TCP 192.0.2.1:80", "add server 10.0.0.3:80 of TCP 192.0.2.1:80")
+	})
+}
+
+// What all checks of a server have found together is as old as the oldest of them while it is up, and as new as the newest failure.
+func TestFindingsOfAServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := start(t, "virtual_server 192.0.2.1 80 {\nlb_algo rr\nprotocol TCP\nreal_server 10.0.0.1 80 {\nTCP_CHECK {\n}\nPING_CHECK {\n}\n}\n"+
+			"real_server 10.0.0.2 80 {\n}\n}\n", nil)
+		look := func() (all [2]*Finding) {
+			s, err := d.b.Status(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return [2]*Finding{s.Services[0].Servers[0].Found, s.Services[0].Servers[1].Found}
+		}
+		if all := look(); all[0] != nil || !all[1].Up || all[1].At != math.MaxInt64 {
+			t.Errorf("before the first attempt: %+v", all)
+		}
+		for i, step := range []struct {
+			check int
+			up    bool
+			want  Finding
+		}{
+			{0, true, Finding{}},
+			{1, true, Finding{lvs.Verdict{Up: true}, "check 1", 10}},
+			{0, true, Finding{lvs.Verdict{Up: true}, "check 1", 11}},
+			{1, false, Finding{lvs.Verdict{}, "check 1", 13}},
+			{0, false, Finding{lvs.Verdict{}, "check 0", 14}},
+			{1, false, Finding{lvs.Verdict{}, "check 0", 15}},
+			{1, true, Finding{lvs.Verdict{}, "check 0", 14}},
+			{0, true, Finding{lvs.Verdict{Up: true}, "check 1", 16}},
+		} {
+			d.checks.found(d.checks.set[step.check].ID,
+				Finding{Verdict: lvs.Verdict{Up: step.up}, Reason: fmt.Sprint("check ", step.check), At: clock.Time(10 + i)})
+			synctest.Wait()
+			if got := look()[0]; got == nil && step.want != (Finding{}) || got != nil && *got != step.want {
+				t.Errorf("after step %d: %+v, want %+v", i, got, step.want)
+			}
+		}
+		d.b.Doubt([]Server{{"TCP 192.0.2.1:80", netip.MustParseAddrPort("10.0.0.1:80")}, {"TCP 192.0.2.9:80", netip.AddrPort{}}})
+		synctest.Wait()
+		if len(d.checks.doubted) != 2 {
+			t.Errorf("doubted: %v", d.checks.doubted)
+		}
 	})
 }

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"context"
+	"math"
 	"net/netip"
 	"time"
 
@@ -69,18 +70,27 @@ func (b *Balancer) serverStatus(virtual string, r lvs.ServerView) ServerStatus {
 	c := b.changes[Server{virtual, r.Address}]
 	s := ServerStatus{Reason: c.reason, Since: c.at}
 	if found, known := b.pool.Health(virtual, r.Address); known {
-		s.Found = &Finding{Verdict: found, Reason: b.why(virtual, r.Address)}
+		f := b.together(virtual, r.Address)
+		f.Verdict = found
+		s.Found = &f
 	}
 	return s
 }
 
-// why returns the reason of the first check of a server that has failed, else of its last.
-func (b *Balancer) why(virtual string, server netip.AddrPort) (reason string) {
+// together returns why and when the checks of a server have found what they did: the reason of the first one that has failed, else of
+// the last one. One that fails is enough, and the newest of these counts; that it is up takes all of them.
+func (b *Balancer) together(virtual string, server netip.AddrPort) (all Finding) {
+	all.Up, all.At = true, math.MaxInt64 // without checks it is up, ever anew
 	for _, id := range b.plan.of[Server{virtual, server}] {
-		f := b.findings[id]
-		if reason = f.Reason; !f.Up {
-			return reason
+		switch f := b.findings[id]; {
+		case f.Up && all.Up:
+			all.Reason, all.At = f.Reason, min(all.At, f.At)
+		case f.Up:
+		case all.Up:
+			all = f
+		default:
+			all.At = max(all.At, f.At)
 		}
 	}
-	return reason
+	return all
 }

@@ -4,14 +4,15 @@
 //
 // The owner's own checks count, at once, and what they find is told to the cluster. Everybody else goes by what the cluster
 // has, to which a server that nobody has said anything about is one that has yet to be checked, and checks all the same, so
-// as to know when it is the owner. Upon a grant the new owner begins with what the cluster has. Where its own checks have said
-// otherwise all along, they get one interval to think again before they count; what they find after the grant counts at once.
+// as to know when it is the owner. Upon a grant the new owner begins with what the cluster has, and what its own checks find after
+// the grant counts at once. What they have found before may be out of date: it takes a check its interval, and several attempts that
+// time out, to see that a server is gone, which the cluster may know already. Where it is not what the cluster has, it is doubted
+// until attempts that begin after the grant bear it out.
 package shared
 
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"github.com/hactl/had/fsm"
 	"github.com/hactl/had/internal/clock"
@@ -30,16 +31,14 @@ type Hold struct {
 type Health struct {
 	fsm.Health
 	Known bool       // all checks have run
-	At    clock.Time // of the newest change of Up or Adds; zero: never
+	At    clock.Time // the latest moment at which all of it follows from what was found since
 }
 
 // World is what a decision is made of.
 type World struct {
-	Now    clock.Time
 	Table  fsm.Table
-	Holds  map[string]Hold          // by group; groups that this director does not hold are absent
-	Groups map[string]string        // group by service; services of no group are absent
-	Checks map[string]time.Duration // the longest interval of the checks of a service
+	Holds  map[string]Hold   // by group; groups that this director does not hold are absent
+	Groups map[string]string // group by service; services of no group are absent
 	Health map[Server]Health
 }
 
@@ -55,15 +54,15 @@ type Say struct {
 type Decision struct {
 	Says map[Server]Say // of servers whose definition and checks are not all that counts
 	Tell []fsm.Verdicts // to have committed, one command for each group, as much as one command may hold
-	Look clock.Time     // when to decide again though nothing has happened; zero: never
-}
 
-// MostPatience bounds how long a new owner goes by what the cluster has although its own checks said otherwise before.
-const MostPatience = time.Minute
+	// Doubt are servers of which the checks of this director have found something else than the cluster has, but not since the
+	// moment from which on it holds their group: that one.
+	Doubt map[Server]clock.Time
+}
 
 // Decide decides about all servers of the cluster's table.
 func Decide(w World) Decision {
-	d := Decision{Says: map[Server]Say{}}
+	d := Decision{Says: map[Server]Say{}, Doubt: map[Server]clock.Time{}}
 	told := map[string]*fsm.Verdicts{}
 	for _, service := range w.Table.Services {
 		group := w.Groups[service.Key]
@@ -85,14 +84,11 @@ func Decide(w World) Decision {
 			case !own.Known:
 				say.Found = &found.Health
 			case found.Same(own.Health):
+			case own.At <= hold.Since:
+				say.Found = &found.Health
+				d.Doubt[name] = hold.Since
 			default:
-				until := hold.Since.Add(min(w.Checks[service.Key], MostPatience))
-				if own.At <= hold.Since && w.Now < until {
-					say.Found = &found.Health
-					d.Look = clock.Earliest(d.Look, until)
-				} else {
-					tell = true
-				}
+				tell = true
 			}
 			if say != (Say{}) {
 				d.Says[name] = say

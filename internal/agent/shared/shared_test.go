@@ -9,6 +9,7 @@ import (
 
 	"github.com/hactl/had/fsm"
 	"github.com/hactl/had/internal/clock"
+	"github.com/hactl/had/lvs/check/verdict"
 )
 
 const (
@@ -29,10 +30,9 @@ func TestDecide(t *testing.T) {
 		own    Health
 		held   bool
 		group  string
-		now    clock.Time
 		say    Say
 		tell   bool
-		look   clock.Time
+		doubt  bool
 	}{
 		{name: "standby goes by the cluster", server: found(down), own: Health{up, true, 1}, group: "g", say: Say{Found: &down}},
 		{name: "standby, and nobody has said anything", own: Health{down, true, 1}, group: "g", say: Say{Begins: true}},
@@ -43,8 +43,9 @@ func TestDecide(t *testing.T) {
 		{name: "owner that does not know yet, but the cluster does", server: found(down), own: Health{up, false, 0}, held: true,
 			group: "g", say: Say{Found: &down}},
 		{name: "new owner that saw it otherwise before", server: found(up), own: Health{down, true, 9 * second}, held: true, group: "g",
-			say: Say{Found: &up}, look: 15 * second},
-		{name: "after its patience", server: found(up), own: Health{down, true, 9 * second}, held: true, group: "g", now: 15 * second, tell: true},
+			say: Say{Found: &up}, doubt: true},
+		{name: "new owner that has yet to see that it is gone", server: found(down), own: Health{up, true, 10 * second}, held: true, group: "g",
+			say: Say{Found: &down}, doubt: true},
 		{name: "new owner that has seen it since", server: found(up), own: Health{down, true, 11 * second}, held: true, group: "g", tell: true},
 		{name: "another weight", server: found(up), own: Health{fsm.Health{Up: true, Adds: 3}, true, 11 * second}, held: true, group: "g", tell: true},
 		{name: "why does not matter", server: found(down), own: Health{fsm.Health{Reason: "timeout"}, true, 11 * second}, held: true, group: "g"},
@@ -55,9 +56,8 @@ func TestDecide(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			test.server.Key = "a:1"
 			name := Server{web, "a:1"}
-			w := World{Now: max(test.now, 12*second), Table: fsm.Table{Changed: 1, Services: []*fsm.Service{{Key: web, Servers: []fsm.Server{test.server}}}},
-				Checks: map[string]time.Duration{web: 5 * time.Second}, Health: map[Server]Health{name: test.own}, Groups: map[string]string{},
-				Holds: map[string]Hold{}}
+			w := World{Table: fsm.Table{Changed: 1, Services: []*fsm.Service{{Key: web, Servers: []fsm.Server{test.server}}}},
+				Health: map[Server]Health{name: test.own}, Groups: map[string]string{}, Holds: map[string]Hold{}}
 			if test.group != "" {
 				w.Groups[web] = test.group
 			}
@@ -68,8 +68,8 @@ func TestDecide(t *testing.T) {
 			if got := d.Says[name]; !reflect.DeepEqual(got, test.say) {
 				t.Errorf("says %+v, want %+v", got, test.say)
 			}
-			if d.Look != test.look {
-				t.Errorf("looks at %d, want %d", d.Look, test.look)
+			if since, doubted := d.Doubt[name]; doubted != test.doubt || doubted && since != 10*second {
+				t.Errorf("doubts: %v, from %d on; want %v", doubted, since, test.doubt)
 			}
 			var want []fsm.Verdicts
 			if test.tell {
@@ -85,7 +85,7 @@ func TestDecide(t *testing.T) {
 func found(h fsm.Health) fsm.Server { return fsm.Server{Found: &fsm.Finding{Health: h}} }
 
 func TestOneCommandHoldsSoMuch(t *testing.T) {
-	w := World{Now: 1, Groups: map[string]string{web: "g"}, Holds: map[string]Hold{"g": {1, 1}}, Health: map[Server]Health{}}
+	w := World{Groups: map[string]string{web: "g"}, Holds: map[string]Hold{"g": {1, 1}}, Health: map[Server]Health{}}
 	service := &fsm.Service{Key: web}
 	for i := range fsm.MaxVerdicts + 5 {
 		key := fmt.Sprint(i)
@@ -107,23 +107,37 @@ type trial struct {
 	nodes  [2]*director
 	truth  []bool       // of each server
 	since  []clock.Time // of truth
+	known  []bool       // the log has said it since
 }
 
 type director struct {
-	name   string
-	health map[Server]Health
-	next   []clock.Time // check of each server
-	hold   *Hold
-	says   map[Server]Say
-	open   []fsm.Verdicts // proposed, not committed
-	at     clock.Time     // of their commit
+	name    string
+	health  map[Server]Health
+	checks  []trialCheck // of each server
+	hold    *Hold
+	doubted map[Server]clock.Time
+	says    map[Server]Say
+	open    []fsm.Verdicts // proposed, not committed
+	at      clock.Time     // of their commit
+}
+
+// trialCheck is a check whose attempts succeed at once, or time out.
+type trialCheck struct {
+	verdict.State
+	failsAt clock.Time // when the attempt that is under way times out; zero: none is
 }
 
 const (
 	interval = 5 * time.Second
+	timeout  = 2 * time.Second
 	servers  = 12
 	step     = clock.Time(50 * time.Millisecond)
 )
+
+var schedule = verdict.Config{Interval: interval, FailedInterval: interval, RetryDelay: time.Second, Retries: 3, Steps: 1}
+
+// seen is how long a check takes to see what has happened.
+const seen = interval + 4*timeout + 3*time.Second
 
 func (tr *trial) apply(c fsm.Command) {
 	tr.t.Helper()
@@ -135,16 +149,42 @@ func (tr *trial) apply(c fsm.Command) {
 func serverName(i int) Server { return Server{web, fmt.Sprintf("10.0.0.%d:80", i)} }
 
 func (tr *trial) decide(d *director) {
-	w := World{Now: tr.now, Table: tr.state.Services(), Groups: map[string]string{web: "g"}, Holds: map[string]Hold{},
-		Checks: map[string]time.Duration{web: interval}, Health: d.health}
+	w := World{Table: tr.state.Services(), Groups: map[string]string{web: "g"}, Holds: map[string]Hold{}, Health: d.health}
 	if d.hold != nil {
 		w.Holds["g"] = *d.hold
 	}
 	decision := Decide(w)
 	d.says = decision.Says
+	for i := range d.checks {
+		if since := decision.Doubt[serverName(i)]; since != d.doubted[serverName(i)] {
+			d.checks[i].State, _ = d.checks[i].Step(&schedule, tr.now, verdict.Doubt{})
+		}
+	}
+	d.doubted = decision.Doubt
 	if len(d.open) == 0 && len(decision.Tell) > 0 {
 		d.open, d.at = decision.Tell, tr.now+step*clock.Time(1+tr.random.IntN(4))
 	}
+}
+
+// check lets time pass for a check of a server, and returns whether it has found something.
+func (tr *trial) check(c *trialCheck, up bool) (found bool) {
+	var action verdict.Action
+	event := verdict.Event(verdict.Tick{})
+	if !c.failsAt.IsZero() {
+		if tr.now < c.failsAt {
+			return false
+		}
+		event, c.failsAt = verdict.Done{}, 0
+	}
+	if c.State, action = c.Step(&schedule, tr.now, event); action == (verdict.Attempt{}) {
+		if !up {
+			c.failsAt = tr.now.Add(timeout)
+			return false
+		}
+		c.State, action = c.Step(&schedule, tr.now, verdict.Done{Outcome: verdict.Outcome{OK: true}})
+	}
+	_, found = action.(verdict.Report)
+	return found
 }
 
 // serves tells whether a director sends traffic to a server.
@@ -158,28 +198,25 @@ func (d *director) serves(name Server) bool {
 }
 
 // advance plays one step: servers fail and recover, checks run, proposals are committed.
-func (tr *trial) advance(flaps bool) {
+func (tr *trial) advance() {
 	tr.now += step
 	for i := range tr.truth {
-		if flaps && tr.random.IntN(400) == 0 {
-			tr.truth[i], tr.since[i] = !tr.truth[i], tr.now
+		if tr.random.IntN(400) == 0 {
+			tr.truth[i], tr.since[i], tr.known[i] = !tr.truth[i], tr.now, false
 		}
 	}
 	for _, d := range tr.nodes {
 		for i := range tr.truth {
-			if tr.now < d.next[i] {
-				continue
-			}
-			d.next[i] = tr.now.Add(interval)
-			name := serverName(i)
-			h := d.health[name]
-			if !h.Known || h.Up != tr.truth[i] {
-				d.health[name] = Health{fsm.Health{Up: tr.truth[i]}, true, tr.now}
+			if c := &d.checks[i]; tr.check(c, tr.truth[i]) {
+				d.health[serverName(i)] = Health{fsm.Health{Up: c.Up}, true, tr.now}
 			}
 		}
 		if len(d.open) > 0 && tr.now >= d.at {
 			for _, v := range d.open {
 				tr.apply(fsm.Command{Node: d.name, Verdicts: &v}) // refused if the epoch is over
+				for _, verdict := range v.List {
+					tr.learn(verdict.Server)
+				}
 			}
 			d.open = nil
 		}
@@ -189,22 +226,33 @@ func (tr *trial) advance(flaps bool) {
 	}
 }
 
+// learn takes note that the log says the truth of a server.
+func (tr *trial) learn(server string) {
+	for i, s := range tr.state.Services().Services[0].Servers {
+		if s.Key == server && s.Found != nil && s.Found.Up == tr.truth[i] {
+			tr.known[i] = true
+		}
+	}
+}
+
 // Under flaps, a takeover by itself changes no server: what the new owner serves is what the cluster had, until its own
-// checks find something new. A server that has not changed for long is never served wrongly, before, at and after takeovers.
+// checks find something new. A server that has not changed for long is never served wrongly, before, at and after takeovers. One that
+// the cluster knows to be down is never served, however long the checks of a new owner take to see it.
 func TestTakeoversUnderFlaps(t *testing.T) {
 	const takeovers = 200
-	changes, judged := 0, 0
+	changes, judged, dead := 0, 0, 0
 	for seed := range uint64(4) {
-		tr := &trial{t: t, random: rand.New(rand.NewPCG(seed, 7)), now: second, state: fsm.New()}
+		tr := &trial{t: t, random: rand.New(rand.NewPCG(seed, 7)), now: second, state: fsm.New(), truth: make([]bool, servers),
+			since: make([]clock.Time, servers), known: make([]bool, servers)}
 		definition := fsm.Definition{Key: web, Text: "x"}
 		for i := range servers {
 			definition.Servers = append(definition.Servers, fsm.ServerDefinition{Key: serverName(i).Server, Text: "x"})
-			tr.truth, tr.since = append(tr.truth, true), append(tr.since, 0)
+			tr.truth[i] = true
 		}
 		for n, name := range []string{"lb1", "lb2"} {
 			d := &director{name: name, health: map[Server]Health{}}
 			for range servers {
-				d.next = append(d.next, tr.now.Add(time.Duration(tr.random.Int64N(int64(interval)))))
+				d.checks = append(d.checks, trialCheck{State: verdict.Begin(&schedule, tr.now.Add(time.Duration(tr.random.Int64N(int64(interval)))), 0)})
 			}
 			tr.nodes[n] = d
 		}
@@ -221,24 +269,27 @@ func TestTakeoversUnderFlaps(t *testing.T) {
 					t.Fatalf("seed %d: the takeover by %s changes %s from up %v", seed, owner.name, server.Key, f.Up)
 				}
 			}
-			until := tr.now.Add(time.Duration(1+tr.random.IntN(15)) * time.Second)
+			until := tr.now.Add(time.Duration(1+tr.random.IntN(25)) * time.Second)
 			for tr.now < until {
 				was := owner.serves(serverName(0))
-				tr.advance(true)
+				tr.advance()
 				if owner.serves(serverName(0)) != was {
 					changes++
 				}
-				// An interval for the check that saw it, one for patience, and the commit.
-				const settled = clock.Time(2*interval) + 10*step
+				const settled = clock.Time(seen+interval+timeout) + 10*step // a check that sees it, another one that is in no doubt, and the commit
 				list := tr.state.Services().Services[0].Servers
 				for _, d := range tr.nodes {
 					for i := range tr.truth {
 						name, stable := serverName(i), tr.now-tr.since[i]
 						right := d.serves(name) == tr.truth[i]
 						known := stable > clock.Time(interval) && list[i].Found != nil && list[i].Found.Up == tr.truth[i]
+						if known = known || tr.known[i] && !tr.truth[i]; known && !tr.truth[i] {
+							dead++
+						}
 						if !right && (known || min(stable, tr.now-owner.hold.Since) > settled) {
-							t.Fatalf("seed %d, %v: %s serves %s: %v, which is up %v since %v; the cluster knows: %v", seed, time.Duration(tr.now),
-								d.name, name.Server, d.serves(name), tr.truth[i], time.Duration(tr.since[i]), known)
+							t.Fatalf("seed %d, %v: %s serves %s: %v, which is up %v since %v; the cluster knows: %v; %s owns since %v", seed,
+								time.Duration(tr.now), d.name, name.Server, d.serves(name), tr.truth[i], time.Duration(tr.since[i]), known,
+								owner.name, time.Duration(owner.hold.Since))
 						}
 						judged++
 					}
@@ -246,8 +297,9 @@ func TestTakeoversUnderFlaps(t *testing.T) {
 			}
 		}
 	}
-	if changes < 20 {
-		t.Errorf("the server changed %d times only: nothing was tried", changes)
+	if changes < 20 || dead < 1000 {
+		t.Errorf("the server changed %d times only, %d looks at servers that were known to be down: nothing was tried", changes, dead)
 	}
-	t.Logf("%d takeovers, %d changes of one of %d servers, %d looks", takeovers, changes, servers, judged)
+	t.Logf("%d takeovers, %d changes of one of %d servers, %d looks, %d at servers that were known to be down", takeovers, changes, servers, judged,
+		dead)
 }

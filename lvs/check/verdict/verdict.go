@@ -49,6 +49,8 @@ type State struct {
 
 	Due     clock.Time // when the next attempt begins; zero while one is under way
 	started clock.Time // when the last one began
+	doubted clock.Time // the verdict is to be reported once attempts from then on have borne it out; zero: it is not doubted
+	borne   int        // attempts in a row that have
 }
 
 // Begin returns the state of a check that starts at now. fraction in [0, 1) chooses the random part of the first delay.
@@ -72,12 +74,14 @@ type (
 	Done    struct{ Outcome } // the attempt has ended
 	Suspend struct{}          // attempts are to stop; the verdict stays
 	Resume  struct{}
+	Doubt   struct{} // somebody wants to know what attempts from now on say, even if that is what the ones before said
 )
 
 func (Tick) event()    {}
 func (Done) event()    {}
 func (Suspend) event() {}
 func (Resume) event()  {}
+func (Doubt) event()   {}
 
 // Action is what is to be done.
 type Action interface{ action() }
@@ -87,7 +91,8 @@ type (
 	// Attempt: make an attempt, and say how it ended (Done).
 	Attempt struct{ Step int }
 
-	// Report: there is a first verdict, or another one, or another adjustment of the weight; see the state.
+	// Report: there is a first verdict, or another one, or another adjustment of the weight, or what was doubted is borne out; see
+	// the state.
 	Report struct{ Reason string }
 
 	// Note: an attempt has failed, and the verdict is as it was.
@@ -114,6 +119,8 @@ func (s State) Step(c *Config, now clock.Time, event Event) (State, Action) {
 		s.Suspended = true
 	case Resume:
 		s.Suspended = false
+	case Doubt:
+		s.doubted, s.borne = now, 0
 	case Done:
 		return s.done(c, now, event.Outcome)
 	}
@@ -137,7 +144,31 @@ func (s State) done(c *Config, now clock.Time, o Outcome) (State, Action) {
 	} else {
 		s, delay, action = s.fail(c, o)
 	}
+	s, action = s.bear(c, o, action)
 	s.Due = later(now, from.Add(delay))
+	return s, action
+}
+
+// bear counts the attempts that bear out a verdict which is doubted: a failure if it is down, or a success of each step.
+func (s State) bear(c *Config, o Outcome, action Action) (State, Action) {
+	_, reported := action.(Report)
+	switch {
+	case s.doubted.IsZero():
+		return s, action
+	case reported:
+	case o.OK != s.Up:
+		s.borne = 0
+		return s, action
+	case s.started.Before(s.doubted):
+		return s, action
+	default:
+		s.borne++
+		if s.Up && s.borne < c.Steps {
+			return s, action
+		}
+		action = Report{o.Reason}
+	}
+	s.doubted, s.borne = 0, 0
 	return s, action
 }
 

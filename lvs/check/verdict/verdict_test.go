@@ -12,18 +12,31 @@ import (
 const boot = clock.Time(1000 * time.Second)
 
 // play makes attempts of 100 ms whose outcomes are the letters of script: + succeeds, - fails, a digit succeeds and adds
-// so much weight. For each attempt it says the step, U or D if that verdict was reported then, and the time to the next.
+// so much weight. With ? the verdict is doubted between two attempts, with ! during the next one. For each attempt it says the step, U or D if that verdict was reported then, and the time to the next.
 func play(t *testing.T, c Config, script string) string {
 	t.Helper()
 	s := Begin(&c, boot, 0)
 	var told []string
+	during := false
 	for _, letter := range script {
+		switch letter {
+		case '?':
+			s, _ = s.Step(&c, s.Due.Add(-time.Millisecond), Doubt{})
+			continue
+		case '!':
+			during = true
+			continue
+		}
 		now := s.Due
 		var action Action
 		s, action = s.Step(&c, now, Tick{})
 		attempt, ok := action.(Attempt)
 		if !ok {
 			t.Fatalf("no attempt when it is due, but %#v", action)
+		}
+		if during {
+			s, _ = s.Step(&c, now.Add(time.Millisecond), Doubt{})
+			during = false
 		}
 		now = now.Add(100 * time.Millisecond)
 		o := Outcome{OK: letter != '-', Reason: string(letter)}
@@ -74,6 +87,15 @@ func TestVerdict(t *testing.T) {
 		"fast recovery":            {fast, "-+++", "0D+12s 0+0s 0+0s 1U+10s"},
 		"retries while down": {with(func(c *Config) { c.RetryFailed = true }), "+---------+",
 			"0U+10s 0+1s 0+1s 0D+10s 0+1s 0+1s 0+10s 0+1s 0+1s 0+10s 0U+10s"},
+		"doubted, borne out":     {plain, "+?++", "0U+10s 0U+10s 0+10s"},
+		"doubted, down":          {plain, "-?--", "0D+10s 0D+10s 0+10s"},
+		"doubted by an attempt":  {plain, "+!++", "0U+10s 0+10s 0U+10s"},
+		"doubted, refuted":       {plain, "+?---+", "0U+10s 0+1s 0+1s 0D+10s 0U+10s"},
+		"doubted, recovered":     {plain, "-?++", "0D+10s 0U+10s 0+10s"},
+		"doubted, shaky":         {plain, "+?-++", "0U+10s 0+1s 0U+10s 0+10s"},
+		"doubted, first":         {plain, "?++", "0U+10s 0+10s"},
+		"all steps bear it out":  {three, "+++?+++-++", "0+10s 1+10s 2U+10s 0+10s 1+10s 2U+10s 0+1s 0+10s 1+10s"},
+		"a step that fails":      {three, "+++?++-+++", "0+10s 1+10s 2U+10s 0+10s 1+10s 2+1s 2+10s 0+10s 1U+10s"},
 		"weight":                 {plain, "5577", "0U5+10s 0+10s 0U7+10s 0+10s"},
 		"weight goes on failure": {with(func(c *Config) { c.Retries = 1 }), "5--+", "0U5+10s 0+1s 0D+10s 0U+10s"},
 	} {
