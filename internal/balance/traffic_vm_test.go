@@ -121,7 +121,7 @@ func TestTraffic(t *testing.T) {
 
 	connect := func(method, client string, port int) *backend.Session {
 		t.Helper()
-		s, err := backend.Connect(clients[client], netip.AddrPortFrom(netip.MustParseAddr(vip), uint16(port)), backend.AnswerLimit)
+		s, err := backend.Connect(clients[client], 0, netip.AddrPortFrom(netip.MustParseAddr(vip), uint16(port)), backend.AnswerLimit)
 		if err != nil {
 			t.Fatalf("by %s: %v", method, err)
 		}

@@ -94,6 +94,12 @@ type program struct {
 	since   time.Time
 }
 
+// loss is the moment at which a director ceases to own: its program ends, or the other one takes over.
+type loss struct {
+	at   time.Time
+	node *site.Node
+}
+
 // recorder keeps what happens.
 type recorder struct {
 	s       *stage
@@ -102,8 +108,12 @@ type recorder struct {
 	committed *turns                // what the log says of servers
 	truth     map[*site.Node]*turns // what checks of a director would find
 
+	called map[netip.AddrPort]time.Time // when clients began to connect; for reading once all has ended
+
 	mu        sync.Mutex
 	programs  map[*site.Node]program
+	losses    []loss
+	notes     []note
 	samples   []sample
 	takeovers chan *site.Node
 	count     int
@@ -113,7 +123,7 @@ type recorder struct {
 func (s *stage) record(ctx context.Context, servers map[entry]expectation) (r *recorder, wait func()) {
 	s.t.Helper()
 	r = &recorder{s: s, servers: servers, committed: newTurns(), truth: map[*site.Node]*turns{},
-		programs: map[*site.Node]program{}, takeovers: make(chan *site.Node, 100)}
+		programs: map[*site.Node]program{}, takeovers: make(chan *site.Node, 100), called: map[netip.AddrPort]time.Time{}}
 	var all sync.WaitGroup
 	client := control.NewClient(s.Witness().Socket())
 	all.Go(func() {
@@ -146,6 +156,11 @@ func (s *stage) record(ctx context.Context, servers map[entry]expectation) (r *r
 					}
 					if a.NewAddr && !held && r.program(n).running {
 						r.look(n, atTakeover, true)
+						for _, o := range s.Directors() {
+							if o != n {
+								r.loses(o)
+							}
+						}
 						r.takeovers <- n
 					}
 					held = a.NewAddr
@@ -165,10 +180,27 @@ func (s *stage) record(ctx context.Context, servers map[entry]expectation) (r *r
 }
 
 // ends and starts say what becomes of a director's program.
-func (r *recorder) ends(n *site.Node) { r.set(n, program{}) }
+func (r *recorder) ends(n *site.Node) {
+	r.set(n, program{})
+	r.loses(n)
+}
+
+func (r *recorder) loses(n *site.Node) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.losses = append(r.losses, loss{time.Now(), n})
+}
+
+// calls says that a client begins to connect.
+func (r *recorder) calls(client netip.AddrPort) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.called[client] = time.Now()
+}
 
 func (r *recorder) starts(n *site.Node, heir bool) {
 	r.set(n, program{running: true, heir: heir, since: time.Now()})
+	r.note("%s has started again", n.Name)
 }
 
 func (r *recorder) set(n *site.Node, p program) {
@@ -313,9 +345,14 @@ func (r *recorder) judge(t *testing.T) {
 		"%d weights were wrong", len(r.samples), owners, r.count, sharp, wrong)
 }
 
-// knownDown tells how long everybody had known that a server was down when a connection came to it; zero: it may have been up, also if
-// only the owner knew of that, whose finding was on its way to the log.
+// knownDown tells how long everybody had known that a server was down when a connection began; zero: it may have been up, also if only
+// the owner knew of that, whose finding was on its way to the log, or never got there because it ceased to own.
 func (r *recorder) knownDown(e entry, at time.Time) time.Duration {
+	for _, l := range r.losses {
+		if up, _ := r.truth[l.node].states(e, at.Add(-tellSpan), at); up && !l.at.Before(at) && l.at.Before(at.Add(tellSpan)) {
+			return 0
+		}
+	}
 	r.committed.mu.Lock()
 	defer r.committed.mu.Unlock()
 	all := r.committed.all[e]

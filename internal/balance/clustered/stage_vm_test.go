@@ -37,7 +37,8 @@ var (
 	vip     = site.VIP4
 	gateway = netip.MustParseAddr("10.77.0.101") // by which real servers reach the client of the services that are translated
 	near    = netip.MustParseAddr("10.77.0.50")  // that client
-	far     = netip.MustParseAddr("10.77.0.51")  // the other one
+	far     = netip.MustParseAddr("10.77.0.51")  // that of the services that real servers answer directly
+	farther = netip.MustParseAddr("10.77.0.52")  // that of those that are reached through a tunnel
 )
 
 var stages atomic.Int32
@@ -90,7 +91,7 @@ func newStage(t *testing.T, servers int) *stage {
 		s.must(err)
 		s.servers = append(s.servers, b)
 	}
-	for i, a := range []netip.Addr{near, far} {
+	for i, a := range []netip.Addr{near, far, farther} {
 		h, err := s.Lab.AddHost(fmt.Sprintf("c%d", i), netip.PrefixFrom(a, 24))
 		s.must(err)
 		s.clients[a] = h

@@ -27,12 +27,12 @@ var (
 	seed      = flag.Uint64("takeovers.seed", 0, "what the flaps and takeovers follow from; 0: another one each time")
 )
 
-// methods are the services, by the port of the VIP.
+// methods are the services, by the port of the VIP. Each has a client of its own, which does not wait for others.
 var methods = []struct {
 	name   string
 	port   int
 	client netip.Addr
-}{{"NAT", 81, near}, {"DR", 82, far}, {"TUN", 83, far}}
+}{{"NAT", 81, near}, {"DR", 82, far}, {"TUN", 83, farther}}
 
 // The real servers: two are always up; the third one comes and goes for all, the fourth one for one director alone.
 const (
@@ -40,8 +40,10 @@ const (
 	checked       = 9000 // the port that checks ask; those of the services are open throughout, so that it shows who is sent there
 	// pace is delay_loop: what a check waits for before the next one.
 	pace = 500 * time.Millisecond
-	// dialLimit is how long a client waits for its connection: no longer than pace, so that none comes late by itself.
+	// dialLimit is how long a client waits for its connection: too short for a second SYN, so that a director has to do with it when
+	// it begins, or never.
 	dialLimit = 400 * time.Millisecond
+	firstPort = 10000 // of clients; each connection has one of its own, by which the server tells it apart
 )
 
 // weights are what the servers have, each its own.
@@ -114,12 +116,13 @@ func TestTakeovers(t *testing.T) {
 	random := rand.New(rand.NewPCG(*seed, 0))
 	var others sync.WaitGroup
 	s.flap(ctx, &others, r, random)
-	connected := s.connect(ctx, &others)
+	connected := s.connect(ctx, &others, r)
 	var took []time.Duration
 	for i := range *takeovers {
 		time.Sleep(time.Duration(100+random.IntN(700)) * time.Millisecond)
 		w := ways[i%len(ways)]
 		start, lost := time.Now(), make(chan error, 1)
+		r.note("%s loses what it owns, by %s", owner.Name, w.name)
 		if w.name != move.name {
 			r.ends(owner)
 		}
@@ -169,7 +172,7 @@ func (s *stage) outlive(owner, other *site.Node) (*site.Node, *site.Node) {
 	for _, w := range ways {
 		for _, m := range methods {
 			for range 2 {
-				c, err := backend.Connect(s.clients[m.client], netip.AddrPortFrom(vip, uint16(m.port)), backend.AnswerLimit)
+				c, err := backend.Connect(s.clients[m.client], 0, netip.AddrPortFrom(vip, uint16(m.port)), backend.AnswerLimit)
 				if err != nil {
 					s.t.Fatalf("connect by %s: %v", m.name, err)
 				}
@@ -249,12 +252,13 @@ func (s *stage) try(err error) {
 }
 
 // connect has clients connect by every method all the time. The function that it returns says how that went, at the end.
-func (s *stage) connect(ctx context.Context, wait *sync.WaitGroup) (outcome func() string) {
+func (s *stage) connect(ctx context.Context, wait *sync.WaitGroup, r *recorder) (outcome func() string) {
 	counts := make([]struct{ served, failed int }, len(methods))
 	for i, m := range methods {
 		wait.Go(func() {
-			for ctx.Err() == nil {
-				c, err := backend.Connect(s.clients[m.client], netip.AddrPortFrom(vip, uint16(m.port)), dialLimit)
+			for port := uint16(firstPort); ctx.Err() == nil; port++ {
+				r.calls(netip.AddrPortFrom(m.client, port))
+				c, err := backend.Connect(s.clients[m.client], int(port), netip.AddrPortFrom(vip, uint16(m.port)), dialLimit)
 				if err == nil {
 					counts[i].served++
 					c.Close()
@@ -274,26 +278,28 @@ func (s *stage) connect(ctx context.Context, wait *sync.WaitGroup) (outcome func
 	}
 }
 
-// noneTooLate asserts that no connection has come to a server that was known to be down for longer than an interval of its checks.
+// noneTooLate asserts that no connection goes to a server that was known to be down for longer than an interval of its checks.
 func (s *stage) noneTooLate(r *recorder) {
 	s.t.Helper()
 	longest, came := time.Duration(0), 0
 	for i, b := range s.servers {
 		address := netip.MustParseAddr(fmt.Sprintf("10.77.0.%d", 121+i))
 		for _, a := range b.Accepted() {
-			if a.Port == checked {
+			began, known := r.called[a.From]
+			if a.Port == checked || !known {
 				continue
 			}
 			came++
-			span := r.knownDown(entry{a.Port, address}, a.At)
+			e := entry{a.Port, address}
+			span := r.knownDown(e, began)
 			longest = max(longest, span)
 			if span > pace {
-				s.t.Errorf("%s a connection comes to %s:%d, which has been known to be down for %s", a.At.Format("15:04:05.000"),
-					address, a.Port, span)
+				s.t.Errorf("%s a connection of %s begins, which comes to %s at %s, %s after that was known to be down:\n%s", clock(began),
+					a.From, e, clock(a.At), span, r.story(e, began.Add(-span-pace), a.At.Add(2*tellSpan)))
 			}
 		}
 	}
-	s.t.Logf("%d connections came to servers, the latest one %s after the server was known to be down", came, longest)
+	s.t.Logf("%d connections came to servers, the latest one of them began %s after the server was known to be down", came, longest)
 }
 
 // asked moves the group by way of the control socket of its owner, as hactl move does.

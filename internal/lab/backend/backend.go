@@ -36,6 +36,7 @@ type Server struct {
 type Accepted struct {
 	At   time.Time
 	Port int
+	From netip.AddrPort // the client
 }
 
 // Plan says what a server is part of.
@@ -128,7 +129,7 @@ func (s *Server) serve(l net.Listener, port int) {
 			return
 		}
 		s.mu.Lock()
-		s.accepted = append(s.accepted, Accepted{At: time.Now(), Port: port})
+		s.accepted = append(s.accepted, Accepted{At: time.Now(), Port: port, From: c.RemoteAddr().(*net.TCPAddr).AddrPort()})
 		s.mu.Unlock()
 		go func() {
 			defer c.Close()
@@ -164,11 +165,13 @@ type Session struct {
 	in     *bufio.Reader
 }
 
-// Connect opens a connection and reads which server it goes to. Dialling keeps others from the host.
-func Connect(from *lab.Host, to netip.AddrPort, limit time.Duration) (*Session, error) {
+// Connect opens a connection and reads which server it goes to. Its port is the client's; 0: any. Dialling keeps others from the
+// host.
+func Connect(from *lab.Host, port int, to netip.AddrPort, limit time.Duration) (*Session, error) {
 	s := &Session{}
 	err := from.Do(func() (err error) {
-		s.Conn, err = net.DialTimeout("tcp", to.String(), limit)
+		dialer := net.Dialer{Timeout: limit, LocalAddr: &net.TCPAddr{Port: port}}
+		s.Conn, err = dialer.Dial("tcp", to.String())
 		return err
 	})
 	if err != nil {
