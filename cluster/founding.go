@@ -484,6 +484,8 @@ func (c *Cluster) askToJoin(ctx context.Context) bool {
 		switch {
 		case err != nil:
 			c.log.Debug("asked to be taken in", "peer", to.name, "err", err)
+		case a.Gone && c.isRemoved(): // it was told so meanwhile
+			return true
 		case a.Gone:
 			c.condemn(fmt.Sprintf("%s, the leader, does not know member %s any more", to.name, c.self))
 			return true
@@ -509,10 +511,7 @@ func (c *Cluster) onJoin(ctx context.Context, from string, q joinRequest) (joinA
 	if !c.isLeader() {
 		return joinAnswer{Leader: c.leader()}, nil
 	}
-	c.mu.Lock()
-	removing := c.removals[from]
-	c.mu.Unlock()
-	if removing {
+	if c.beingRemoved(from) {
 		return joinAnswer{}, fmt.Errorf("%s is being removed", from)
 	}
 	_, latest := c.configurations.get()
@@ -528,6 +527,13 @@ func (c *Cluster) onJoin(ctx context.Context, from string, q joinRequest) (joinA
 	c.joins[from] = join{member: q.Member, lastIndex: q.LastIndex, at: time.Now()}
 	c.wake()
 	return joinAnswer{Accepted: true}, nil
+}
+
+// beingRemoved tells whether this member is about to take a node out of the cluster.
+func (c *Cluster) beingRemoved(node string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.removals[node]
 }
 
 type fitness struct {
