@@ -83,6 +83,7 @@ type search struct {
 	owner    Member
 	epoch    Epoch
 	reason   string
+	heir     string // node that goes before all others
 	invited  map[Member]bool
 	inviteAt clock.Time
 	until    clock.Time // until then somebody may yet say that it is fit
@@ -498,18 +499,21 @@ func (n *Node) onResign(now clock.Time, from Member, r Resign) {
 		n.send(from, Message{ResignReply: &ResignReply{Group: r.Group, Epoch: r.Epoch}})
 		return
 	}
-	s := &search{owner: from, epoch: r.Epoch, reason: r.Reason, invited: map[Member]bool{from: true}, until: now.Add(standingSpan)}
+	s := &search{owner: from, epoch: r.Epoch, reason: r.Reason, heir: r.Heir, invited: map[Member]bool{from: true}, until: now.Add(standingSpan)}
 	c.searches[r.Group] = s
 	n.invite(now, r.Group, s)
 }
 
-// candidate returns the fittest of those who say that they could own a group and are not excepted; empty: nobody.
-func (n *Node) candidate(group string, except map[Member]bool) (fittest Member) {
+// candidate returns the heir, or the fittest of those who say that they could own a group and were not invited yet; empty: nobody.
+func (n *Node) candidate(group string, search *search) (fittest Member) {
 	var best Standing
 	for _, m := range sorted(n.standings) {
 		s := n.standings[m].Groups[group]
-		if except[m] || !n.able(m, group) {
+		switch {
+		case search.invited[m] || !n.able(m, group):
 			continue
+		case m.Node() == search.heir:
+			return m
 		}
 		if fittest == "" || cmp.Or(cmp.Compare(s.Sight, best.Sight), cmp.Compare(best.Gain, s.Gain), cmp.Compare(s.Rank, best.Rank),
 			cmp.Compare(best.Priority, s.Priority)) < 0 {
@@ -599,7 +603,7 @@ func (n *Node) invite(now clock.Time, group string, s *search) {
 		s.inviteAt = now.Add(n.clearWindow()) // somebody is on the way
 		return
 	}
-	next := n.candidate(group, s.invited)
+	next := n.candidate(group, s)
 	s.waiting = next == ""
 	switch {
 	case s.waiting && now < s.until:

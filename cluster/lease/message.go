@@ -168,7 +168,8 @@ type Resign struct {
 	Group  string
 	Epoch  Epoch
 	Reason string
-	Marked bool // for maintenance: it counts only if the leader's log has the mark, too; the sender's may lag behind
+	Marked bool   // for maintenance: it counts only if the leader's log has the mark, too; the sender's may lag behind
+	Heir   string `json:",omitempty"` // node that is to have it, if that one could; empty: the fittest
 }
 
 // ResignReply says that nobody takes the group.

@@ -41,6 +41,7 @@ type ownership struct {
 type resignation struct {
 	reason string
 	marked bool // for maintenance, as this member's log has it
+	heir   string
 	until  clock.Time
 	sendAt clock.Time
 }
@@ -232,7 +233,7 @@ func (n *Node) askDue(now clock.Time) {
 		if r := o.resign; r != nil && now >= r.sendAt {
 			r.sendAt = now.Add(n.resendEvery())
 			if n.leader != "" {
-				n.send(n.leader, Message{Resign: &Resign{Group: group, Epoch: o.epoch, Reason: r.reason, Marked: r.marked}})
+				n.send(n.leader, Message{Resign: &Resign{Group: group, Epoch: o.epoch, Reason: r.reason, Marked: r.marked, Heir: r.heir}})
 			}
 		}
 	}
@@ -516,11 +517,11 @@ func (n *Node) giveUp(now clock.Time, o *ownership, reason string) {
 
 // Resign asks for somebody to take the group over within the given span. It ends in YieldTo or NobodyTakes; the lease
 // goes on meanwhile. marked says that it is for maintenance only, of which the leader may know better: a log that catches
-// up meets marks that were taken off long ago.
-func (n *Node) Resign(now clock.Time, group, reason string, marked bool, within time.Duration) []Action {
+// up meets marks that were taken off long ago. heir is the node that is to have it if it could; empty: whoever is the fittest.
+func (n *Node) Resign(now clock.Time, group, reason string, marked bool, heir string, within time.Duration) []Action {
 	n.expire(now)
 	if o := n.owned[group]; o != nil && o.holds() && o.resign == nil {
-		o.resign = &resignation{reason: reason, marked: marked, until: now.Add(within), sendAt: now}
+		o.resign = &resignation{reason: reason, marked: marked, heir: heir, until: now.Add(within), sendAt: now}
 		n.askDue(now)
 	}
 	return n.take(now)

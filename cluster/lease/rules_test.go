@@ -430,7 +430,7 @@ func TestAnOwnerThatResignsIsRelievedByTheFittest(t *testing.T) {
 	w := newWorld(t)
 	w.claim("b/1", MasterDown)
 	clear(w.seen)
-	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "shutting down", false, D/2))
+	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "shutting down", false, "", D/2))
 	i, ok := w.seen["a/1"][0].(Invited)
 	if !ok || i.Kind != Handover {
 		t.Fatalf("a is told %+v", w.seen["a/1"])
@@ -441,13 +441,29 @@ func TestAnOwnerThatResignsIsRelievedByTheFittest(t *testing.T) {
 	}
 }
 
+func TestAnOwnerIsRelievedByItsHeirIfThatOneIsFit(t *testing.T) {
+	for _, fit := range []bool{true, false} {
+		w := newWorld(t)
+		w.claim("b/1", MasterDown)
+		w.run("a/1", w.nodes["a/1"].Step(w.now, Stands{Member: "w/1", Groups: map[string]Standing{"G": {Eligible: fit, Priority: 10, Rank: 3}}}))
+		clear(w.seen)
+		w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "shutting down", false, "w", D/2))
+		if _, heir := find[Invited](w.seen["w/1"]); heir != fit {
+			t.Errorf("fit: %t: the heir is told %+v", fit, w.seen["w/1"])
+		}
+		if _, fittest := find[Invited](w.seen["a/1"]); fittest == fit {
+			t.Errorf("fit: %t: the fittest is told %+v", fit, w.seen["a/1"])
+		}
+	}
+}
+
 func TestAnOwnerIsRelievedBySomebodyWhoIsKnownToBeFitALittleLater(t *testing.T) {
 	w := newWorld(t)
 	w.claim("b/1", MasterDown)
 	unfit := Stands{Member: "a/1", Groups: map[string]Standing{"G": {Priority: 100}}}
 	w.run("a/1", w.nodes["a/1"].Step(w.now, unfit))
 	clear(w.seen)
-	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "shutting down", false, 2*standingSpan))
+	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "shutting down", false, "", 2*standingSpan))
 	w.pass(standingSpan / 2)
 	if _, told := find[NobodyTakes](w.seen["b/1"]); told {
 		t.Fatal("b is told that nobody takes over, and somebody will")
@@ -468,7 +484,7 @@ func TestAnOwnerWhoseLogLagsIsNotRelievedForAMaintenanceThatIsOver(t *testing.T)
 	w := newWorld(t)
 	w.claim("b/1", MasterDown)
 	clear(w.seen)
-	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "in maintenance", true, 2*standingSpan))
+	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "in maintenance", true, "", 2*standingSpan))
 	if _, told := find[NobodyTakes](w.seen["b/1"]); !told {
 		t.Errorf("b is told %+v", w.seen["b/1"])
 	}
@@ -476,7 +492,7 @@ func TestAnOwnerWhoseLogLagsIsNotRelievedForAMaintenanceThatIsOver(t *testing.T)
 	if _, err := w.log.Apply(w.index, fsm.Command{Maintenance: &fsm.Maintenance{Node: "b", On: true}}); err != nil {
 		t.Fatal(err)
 	}
-	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "in maintenance", true, 2*standingSpan))
+	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "in maintenance", true, "", 2*standingSpan))
 	if _, told := find[Invited](w.seen["a/1"]); !told {
 		t.Errorf("a is told %+v", w.seen["a/1"])
 	}
@@ -496,7 +512,7 @@ func TestAnOwnerThatNobodyRelievesIsTold(t *testing.T) {
 	w := newWorld(t)
 	w.claim("b/1", MasterDown)
 	clear(w.seen)
-	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "shutting down", false, 2*standingSpan))
+	w.run("b/1", w.nodes["b/1"].Resign(w.now, "G", "shutting down", false, "", 2*standingSpan))
 	w.pass(standingSpan + D) // a is invited and does not come
 	if _, ok := find[NobodyTakes](w.seen["b/1"]); !ok {
 		t.Fatalf("b is told %+v", w.seen["b/1"])

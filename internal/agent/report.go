@@ -48,8 +48,9 @@ func (a *Agent) fillReport(r *api.NodeReport, now clock.Time) {
 		r.Instances = append(r.Instances, a.instanceReport(a.instances[name]))
 	}
 	faulty := len(a.groups) > 0
+	heirs := a.machine.Heirs()
 	for _, g := range a.groups {
-		gr := a.groupReport(g.Name, now)
+		gr := a.groupReport(g.Name, heirs[g.Name], now)
 		faulty = faulty && gr.State == api.GroupFault
 		r.Groups = append(r.Groups, gr)
 	}
@@ -158,7 +159,7 @@ func downInterval(c *conf.Instance, priority uint8) time.Duration {
 	return time.Duration(c.DownTimerAdverts)*c.AdvertInterval + skew*time.Duration(256-int(priority))/256
 }
 
-func (a *Agent) groupReport(name string, now clock.Time) api.GroupReport {
+func (a *Agent) groupReport(name, heir string, now clock.Time) api.GroupReport {
 	v, _ := a.machine.Group(name)
 	r := api.GroupReport{Name: name, State: api.GroupBackup, Epoch: uint64(v.Epoch), EffectivePriority: 255,
 		Eligible: v.WhyNot == "", Guard: "none", Addresses: []api.AddressReport{}}
@@ -191,7 +192,7 @@ func (a *Agent) groupReport(name string, now clock.Time) api.GroupReport {
 		}
 	}
 	if v.Rules != "" {
-		r.Placement = &api.Placement{Node: v.Spot, Text: v.SpotText, Rules: v.Rules}
+		r.Placement = &api.Placement{Node: v.Spot, Text: v.SpotText, Rules: v.Rules, Heir: heir}
 	}
 	switch {
 	case v.Held:

@@ -75,6 +75,11 @@ func TestEachDirectorHasItsGroups(t *testing.T) {
 	places(t, s, 2, 2, own)
 	must(s.AwaitHealthy(t.Context(), recoverLimit))
 	why("VI_1", "it is to be on lb1, since lb1 is preferred to lb2")
+	said, err := s.Hactl(t.Context(), lb1, "why", "VI_1", "-o", "json")
+	must(err)
+	if !strings.Contains(strings.ReplaceAll(said, " ", ""), `"heir":"lb2"`) {
+		t.Errorf("hactl why does not say who is to have it after lb1: %s", said)
+	}
 	why("VI_2", "it is to be on lb2, since lb2 is preferred to lb1")
 
 	// One is killed: the other has all, and gives its own back to it, later the one that is to be fit for a while.
@@ -86,7 +91,7 @@ func TestEachDirectorHasItsGroups(t *testing.T) {
 	places(t, s, 2, 2, own)
 
 	// Maintenance empties a director, and its end fills it again. Its groups come back when the operator says so, and not before.
-	_, err := s.Hactl(t.Context(), lb1, "maintenance", "on", "lb2", "--yes")
+	_, err = s.Hactl(t.Context(), lb1, "maintenance", "on", "lb2", "--yes")
 	must(err)
 	places(t, s, 4, 0, nil)
 	_, err = s.Hactl(t.Context(), lb1, "maintenance", "off", "lb2")

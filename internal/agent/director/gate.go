@@ -307,6 +307,7 @@ func (g *group) wants() lease.ClaimKind {
 func (m *Machine) settle(now clock.Time) {
 	if m.gated() {
 		m.place(now)
+		m.heirs = nil
 		for _, g := range m.groups {
 			if len(g.instances) > 0 { // else a reload is about to replace all of them
 				m.claim(now, g)
@@ -364,7 +365,7 @@ func (m *Machine) resign(now clock.Time, g *group) {
 		return
 	}
 	g.resigning = true
-	m.apply(now, m.node.Resign(now, g.name, why, why == marked, m.handoverSpan()))
+	m.apply(now, m.node.Resign(now, g.name, why, why == marked, m.heir(g), m.handoverSpan()))
 }
 
 // stand tells the other members when this director's word on itself has changed.

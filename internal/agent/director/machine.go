@@ -68,11 +68,12 @@ type Machine struct {
 	stopBy     clock.Time
 	retiring   bool // something is left of what has been retired
 	told       map[string]lease.Standing
-	sight      Sight      // of the gateways
-	hardware   Hardware   // of this director
-	looks      uint64     // second looks so far
-	minute     int        // of the day
-	placeAt    clock.Time // when it is decided anew where groups are to be
+	sight      Sight                    // of the gateways
+	hardware   Hardware                 // of this director
+	looks      uint64                   // second looks so far
+	minute     int                      // of the day
+	placeAt    clock.Time               // when it is decided anew where groups are to be
+	heirs      map[string]fencing.Place // where groups are to be at this moment, as far as a step has asked
 	guardTold  told
 	out        []Action
 }

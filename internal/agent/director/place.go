@@ -2,6 +2,8 @@ package director
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/hactl/had/cluster/lease"
@@ -23,17 +25,7 @@ func (m *Machine) place(now clock.Time) {
 		return
 	}
 	m.placeAt = now.Add(placeEvery)
-	var groups []fencing.PlaceGroup
-	for _, g := range m.groups {
-		all := fencing.PlaceGroup{Name: g.name, Owner: m.node.Owner(g.name), Moved: m.log.Placed(g.name), Able: map[string]fencing.PlaceStand{}}
-		for node, s := range m.node.Able(g.name) {
-			all.Able[node] = fencing.PlaceStand{Priority: s.Priority, Gain: s.Gain}
-		}
-		if s := m.standing(g); s.Eligible {
-			all.Able[m.cfg.Node] = fencing.PlaceStand{Priority: s.Priority, Gain: s.Gain}
-		}
-		groups = append(groups, all)
-	}
+	groups := m.stands()
 	places := fencing.Places(m.cfg.Place, groups)
 	for i, g := range m.groups {
 		g.spot = places[g.name]
@@ -50,6 +42,64 @@ func (m *Machine) place(now clock.Time) {
 			g.wish = g.spot.Reason
 		}
 	}
+}
+
+// stands is what all directors say of themselves, by group.
+func (m *Machine) stands() (groups []fencing.PlaceGroup) {
+	for _, g := range m.groups {
+		all := fencing.PlaceGroup{Name: g.name, Owner: m.node.Owner(g.name), Moved: m.log.Placed(g.name), Able: map[string]fencing.PlaceStand{}}
+		for node, s := range m.node.Able(g.name) {
+			all.Able[node] = fencing.PlaceStand{Priority: s.Priority, Gain: s.Gain}
+		}
+		if s := m.standing(g); s.Eligible {
+			all.Able[m.cfg.Node] = fencing.PlaceStand{Priority: s.Priority, Gain: s.Gain}
+		}
+		groups = append(groups, all)
+	}
+	return groups
+}
+
+// heir is the director that is to have a group that this one gives away; empty: the rules do not say. It is asked at once for all groups
+// that go in a step, so that one goes here and the other there.
+func (m *Machine) heir(g *group) string {
+	if !m.cfg.Place.On() {
+		return ""
+	}
+	if m.heirs == nil {
+		m.heirs = fencing.Places(m.cfg.Place, m.stands())
+	}
+	if at := m.heirs[g.name].Node; at != m.cfg.Node {
+		return at
+	}
+	return ""
+}
+
+// Heirs are the directors, by group, that are to have what an owner gives away, if it gives away all that it has: as at its shutdown and
+// for its maintenance. A group is missing if the rules do not say, or if it has no owner.
+func (m *Machine) Heirs() map[string]string {
+	heirs := map[string]string{}
+	if !m.cfg.Place.On() || !m.gated() {
+		return heirs
+	}
+	all := m.stands()
+	for _, goes := range all {
+		if _, done := heirs[goes.Name]; done || goes.Owner == "" {
+			continue
+		}
+		left := slices.Clone(all)
+		for i, g := range left {
+			left[i].Able = maps.Clone(g.Able)
+			delete(left[i].Able, goes.Owner)
+		}
+		places := fencing.Places(m.cfg.Place, left)
+		for _, g := range left {
+			if g.Owner == goes.Owner {
+				heirs[g.Name] = places[g.Name].Node
+			}
+		}
+	}
+	maps.DeleteFunc(heirs, func(group, node string) bool { return node == "" || node == m.node.Owner(group) })
+	return heirs
 }
 
 // placed lets the rules for places have their say on what VRRP wants. That nobody is heard is none of their business. Where a group has

@@ -420,7 +420,7 @@ func (d *duel) step() {
 		}
 	default: // an owner is to hand over
 		if n.node != nil && s.visible && r.chance(200_000) {
-			d.do(i, n.node.Resign(d.read(n), group, "walk", false, duelLease/2))
+			d.do(i, n.node.Resign(d.read(n), group, "walk", false, "", duelLease/2))
 		}
 	}
 }

@@ -119,3 +119,64 @@ func TestGroupsAreWhereTheyAreToBe(t *testing.T) {
 		})
 	}
 }
+
+// TestAGroupGoesWhereItIsForetold: whom a plan names is who has the group after a shutdown or for a maintenance, after one move.
+func TestAGroupGoesWhereItIsForetold(t *testing.T) {
+	three := func(groups int, c fencing.PlaceConfig) *shape {
+		s := crew(groups, c)
+		s.directors = 3
+		for _, g := range s.groups {
+			g.configs[2] = slices.Clone(g.configs[1])
+			g.configs[2][0].Priority, g.configs[2][0].Local = 50, addressOf(2)
+		}
+		return s
+	}
+	rules := func(most int, by map[string]fencing.PlaceRules) fencing.PlaceConfig {
+		return fencing.PlaceConfig{MaxGroups: most, Rules: by}
+	}
+	prefer := func(apart []string, nodes ...string) fencing.PlaceRules {
+		return fencing.PlaceRules{Prefer: nodes, ApartFrom: apart}
+	}
+	for name, c := range map[string]fencing.PlaceConfig{
+		"by preference": rules(0, map[string]fencing.PlaceRules{"G1": prefer(nil, "lb1", "lb3"), "G2": prefer(nil, "lb1", "lb2")}),
+		"apart": rules(0, map[string]fencing.PlaceRules{"G1": prefer(nil, "lb1", "lb2"), "G2": prefer([]string{"G1"}, "lb2", "lb1"),
+			"G3": prefer([]string{"G1", "G2"}, "lb3", "lb1")}),
+		"a share for each": rules(2, map[string]fencing.PlaceRules{"G1": prefer(nil, "lb1", "lb2"), "G2": prefer(nil, "lb2"), "G3": prefer(nil, "lb2"),
+			"G4": prefer(nil, "lb1", "lb2")}),
+		"a share, and no rules": rules(2, nil),
+	} {
+		for _, kind := range []Kind{Maintain, Terminate} {
+			for machine := range 3 {
+				t.Run(fmt.Sprintf("%s, %s of %s", name, kind, directorName(machine)), func(t *testing.T) {
+					t.Parallel()
+					const at = time.Minute
+					cfg := Config{Seed: uint64(machine), Span: at + 30*time.Second, calm: three(4, c), noRecovery: true, countFrom: at,
+						Plan: []Fault{{At: at, Kind: kind, On: machine, For: hour}}}
+					o := Run(cfg)
+					if o.Violation != nil {
+						t.Fatal(Report(cfg, o))
+					}
+					for group, was := range o.Before {
+						if foretold := o.Heirs[group]; was == directorName(machine) && foretold != "" && o.Owners[group] != foretold {
+							t.Errorf("%s was to go from %s to %s, and is on %s", group, was, foretold, o.Owners[group])
+						}
+					}
+					t.Logf("before: %v; foretold: %v; at the end: %v; %d moves", o.Before, o.Heirs, o.Owners, o.Stats.Takeovers)
+					if goes := len(o.Before) - unmoved(o); int(o.Stats.Takeovers) > goes {
+						t.Errorf("%d moves for %d groups", o.Stats.Takeovers, goes)
+					}
+				})
+			}
+		}
+	}
+}
+
+// unmoved counts the groups that are where they were.
+func unmoved(o Outcome) (n int) {
+	for group, was := range o.Before {
+		if o.Owners[group] == was {
+			n++
+		}
+	}
+	return n
+}

@@ -50,6 +50,8 @@ type Outcome struct {
 	Plan      []Fault
 	Shape     string
 	Owners    map[string]string // at the end: machine by group
+	Before    map[string]string // likewise, when counting began
+	Heirs     map[string]string // and to whom the owners would have handed over then
 	Trace     []string
 }
 
@@ -149,7 +151,14 @@ func Run(cfg Config) Outcome {
 	for _, f := range w.plan {
 		w.at(instant(f.At), func() { w.inject(f) })
 	}
-	w.at(instant(cfg.countFrom), func() { w.stats.Takeovers, w.stats.Dark, w.stats.LastMove = 0, 0, 0 })
+	var before, heirs map[string]string
+	w.at(instant(cfg.countFrom), func() {
+		w.stats.Takeovers, w.stats.Dark, w.stats.LastMove = 0, 0, 0
+		before = w.owners()
+		if p := w.machines[0].process; p != nil && p.director != nil {
+			heirs = p.director.Heirs()
+		}
+	})
 	w.runUntil(instant(cfg.Span))
 	if w.violation == nil && !cfg.Adversarial && !cfg.noRecovery { // a log without promises gives nobody a right to an owner
 		w.recover()
@@ -158,7 +167,7 @@ func Run(cfg Config) Outcome {
 		w.stats.Dark += max(0, w.now.sub(s.until))
 	}
 	w.stats.Simulated = time.Duration(w.now)
-	return Outcome{Violation: w.violation, Stats: w.stats, Plan: w.plan, Shape: w.shape.String(), Owners: w.owners(), Trace: w.trace.all()}
+	return Outcome{Violation: w.violation, Stats: w.stats, Plan: w.plan, Shape: w.shape.String(), Owners: w.owners(), Before: before, Heirs: heirs, Trace: w.trace.all()}
 }
 
 // eventsPerSecond bounds what a cluster may do in a second of virtual time: more is a machine that calls for itself

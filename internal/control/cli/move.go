@@ -24,7 +24,7 @@ func (a *app) moveCommand() *cobra.Command {
 		Short: "Move a group to another director, planned: release, then acquire",
 		Long: `Move a group (or all groups of a node) to another director. The owner withdraws first, then the new owner is granted
 the next epoch, so there is never a second owner; the interruption is a few milliseconds. Without --to the director
-that would take over anyway is chosen. The group stays where it was moved until it is moved again or its owner is lost,
+is chosen that the rules for places would have without its owner, or else the one that would take over anyway. The group stays where it was moved until it is moved again or its owner is lost,
 even if another director has a higher priority.
 
 The command prints its plan and asks before it acts. It returns when the outcome has been observed. Interrupting it ends
@@ -40,7 +40,7 @@ the waiting, not the move.`,
 		}),
 	}
 	flags := c.Flags()
-	flags.StringVar(&req.To, "to", "", "director `NODE` that takes the group; default: the one that would take over anyway")
+	flags.StringVar(&req.To, "to", "", "director `NODE` that takes the group; default: the one that the rules for places would have, or that would take over")
 	flags.StringVar(&req.From, "from", "", "move only what this `NODE` owns")
 	flags.BoolVar(&req.All, "all", false, "move every group that --from owns")
 	_ = c.RegisterFlagCompletionFunc("to", a.complete(directorNames))

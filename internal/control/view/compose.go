@@ -263,6 +263,7 @@ func (c *composer) group(name string, q api.Quorum) api.GroupStatus {
 		g.Successor = record.Successor
 	}
 	g.Placement = c.placement(name)
+	g.Heir = c.heir(name, g)
 	c.addresses(&g)
 	c.instances(&g)
 	return g
@@ -278,6 +279,20 @@ func (c *composer) placement(name string) (p *api.Placement) {
 		}
 	}
 	return p
+}
+
+// heir is the director to which the owner would hand the group over, by its own word; empty: the rules do not say.
+func (c *composer) heir(name string, g api.GroupStatus) string {
+	own := groupOf(c.reports[g.Owner], name)
+	if own == nil || own.Placement == nil {
+		return ""
+	}
+	for _, k := range g.Candidates {
+		if k.Node == own.Placement.Heir && k.Eligible {
+			return k.Node
+		}
+	}
+	return ""
 }
 
 // owners lists who says of itself that it owns the group. Among protected owners only those of the highest epoch

@@ -102,7 +102,9 @@ func planStep(g api.GroupStatus, from, to string) api.MoveStep {
 		return refuse(CheckOwner, fmt.Sprintf("%s is not with %s but with %s", g.Name, from, g.Owner), why)
 	}
 	if to == "" {
-		to = g.Successor
+		if to = g.Heir; to == "" || g.State == api.HandingOver {
+			to = g.Successor
+		}
 		step.To = to
 	}
 	if to == "" {

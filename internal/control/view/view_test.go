@@ -271,6 +271,34 @@ func TestSuccessorsComeInTheOrderOfTheirDownIntervals(t *testing.T) {
 	}
 }
 
+// Where rules for places have another director in mind than priorities do, a plan names that one, and `why` names both.
+func TestAPlanNamesWhomTheRulesForPlacesWouldHave(t *testing.T) {
+	in := controltest.Healthy()
+	lb3 := *reportOf(&in, "lb2")
+	lb3.Node = "lb3"
+	lb3.Groups, lb3.Instances = slices.Clone(lb3.Groups), slices.Clone(lb3.Instances)
+	in.Peers = append(in.Peers, api.PeerReport{Name: "lb3", Role: api.Director, Report: &lb3})
+	reportOf(&in, "lb2").Instances[0].DownIntervalSeconds = 3.5
+	reportOf(&in, "lb1").Groups[0].Placement = &api.Placement{Node: "lb1", Rules: "prefer lb1 lb3", Heir: "lb3"}
+	for _, eligible := range []bool{true, false} {
+		want := map[bool]string{true: "lb3", false: "lb2"}[eligible]
+		lb3.Groups[0].Eligible = eligible
+		s := view.Compose(in)
+		move, problem := view.PlanMove(s, api.MoveRequest{Groups: []string{"VI_WEB"}})
+		if problem != nil || len(move.Steps) != 1 || move.Steps[0].To != want || move.Steps[0].Refused != nil {
+			t.Errorf("lb3 eligible: %t: move: %+v, %v", eligible, move.Steps, problem)
+		}
+		drain, problem := view.PlanMaintenance(s, api.MaintenanceRequest{Node: "lb1", On: true})
+		if problem != nil || len(drain.Steps) == 0 || drain.Steps[0].Group != "VI_WEB" || drain.Steps[0].To != want {
+			t.Errorf("lb3 eligible: %t: maintenance: %+v, %v", eligible, drain.Steps, problem)
+		}
+		w, problem := view.Why(in, "VI_WEB")
+		if problem != nil || w.IfFails.Successor != "lb2" || strings.Contains(strings.Join(w.IfFails.Text, "\n"), "lb3 is to have it") != eligible {
+			t.Errorf("lb3 eligible: %t: %+v, %v", eligible, w.IfFails, problem)
+		}
+	}
+}
+
 func TestFindingsOfReports(t *testing.T) {
 	for _, test := range []struct {
 		name   string

@@ -242,6 +242,10 @@ func (c *composer) ifFails(s api.ClusterStatus, g api.GroupStatus) api.IfOwnerFa
 	}
 	f.WithinSeconds = max(f.DownIntervalSeconds, promise)
 	say("%s would take over within %s, plus one grant (milliseconds)", f.Successor, exact(f.WithinSeconds))
+	if g.Heir != "" && g.Heir != f.Successor {
+		say("%s is to have it by the rules for places: it takes it from %s afterwards, as failback says, and a planned handover goes to it",
+			g.Heir, f.Successor)
+	}
 	say("%s waits %s (Active_Down_Interval) after the last advertisement of %s", f.Successor, exact(f.DownIntervalSeconds), g.Owner)
 	if g.LeaseLeftSeconds > 0 {
 		say("the lease of %s has %s left now; voters clear nobody else before %s after its last renewal",
