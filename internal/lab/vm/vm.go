@@ -8,8 +8,10 @@ package vm
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -37,7 +39,7 @@ const (
 	insideVar = "HAD_VM_GUEST"
 
 	emulator = "qemu-system-x86_64"
-	// mainLimit bounds the life of a machine that runs a whole test program.
+	// mainLimit bounds the life of a machine that runs a whole test program which has no time limit itself.
 	mainLimit = 20 * time.Minute
 
 	// exitMark begins the line in which the guest says the exit code of its tests.
@@ -207,7 +209,9 @@ func (m Machine) Main() int {
 	if err := Unavailable(); err != nil {
 		return need.Missing(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), mainLimit)
+	flag.Parse()
+	limit := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(limit, mainLimit))
 	defer cancel()
 	// The cache of test results is outside, and the arguments go through the kernel's command line.
 	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(a string) bool {
