@@ -191,8 +191,8 @@ func (b *Balancer) ask(change func(*pending)) {
 func (b *Balancer) Run(ctx context.Context) {
 	defer close(b.ended)
 	b.checks = b.opt.Checks(b.found)
-	tick := time.NewTicker(lookInterval)
-	defer tick.Stop()
+	timer := time.NewTimer(lookInterval)
+	defer timer.Stop()
 	for ctx.Err() == nil {
 		b.take()
 		if b.table.work(b.pool.Want()) {
@@ -208,8 +208,8 @@ func (b *Balancer) Run(ctx context.Context) {
 		case <-b.wake:
 		case f := <-b.requests:
 			f()
-		case <-tick.C:
-			b.table.look(b.pool.Want())
+		case <-timer.C:
+			timer.Reset(b.table.look(b.pool.Want()))
 		}
 	}
 	b.checks.Close()

@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	lookInterval = time.Second           // between two looks at the kernel's table
-	lookTime     = 10 * time.Millisecond // for the destinations of some services, in turn; those that others have added come first
-	lookShare    = 10                    // a look that takes long is made so rarely that it takes at most this part of the time
-	firstRetry   = time.Second           // of what the kernel refuses, and of the door; the next ones come after twice as long each
+	lookInterval = time.Second            // between two looks at the kernel's services
+	lookShare    = 10                     // a look that takes long is made so rarely that it takes at most this part of the time
+	turnTime     = 10 * time.Millisecond  // for the destinations of some services, in turn: others wait meanwhile
+	turnInterval = 200 * time.Millisecond // before those of the next ones, until all have had their turn
+	firstRetry   = time.Second            // of what the kernel refuses, and of the door; the next ones come after twice as long each
 	lastRetry    = time.Minute
 )
 
@@ -36,7 +37,7 @@ type table struct {
 	virtual map[lvs.ServiceKey]string // by service
 
 	have     lvs.Table               // what the kernel had when it was looked at, with our changes since
-	turn     []lvs.ServiceKey        // services whose destinations are looked at next
+	turn     []lvs.ServiceKey        // services whose destinations have yet to be looked at
 	ours     map[lvs.ServiceKey]bool // services that we want, or have put there
 	queue    []lvs.ServiceKey        // whose entries may differ
 	queued   map[lvs.ServiceKey]bool
@@ -158,28 +159,36 @@ func (t *table) ready(want lvs.Table) bool {
 	return t.kernel != nil
 }
 
-// look reads the kernel's services and the destinations of some, and queues what others have changed and what is to be tried again.
-func (t *table) look(want lvs.Table) {
+// look reads the kernel's services, if that is due, and the destinations of some, and queues what others have changed and what is to
+// be tried again. It returns when to look again.
+func (t *table) look(want lvs.Table) time.Duration {
 	if len(t.ours) == 0 || !t.ready(want) {
-		return
+		return lookInterval
 	}
 	start := time.Now()
-	if start.Before(t.lookAt) {
-		return
-	}
-	for e, r := range t.refused {
-		if !start.Before(r.again) {
-			t.enqueue([]lvs.ServiceKey{e.key})
+	due := !start.Before(t.lookAt)
+	var changed []lvs.ServiceKey
+	var err error
+	if due {
+		for e, r := range t.refused {
+			if !start.Before(r.again) {
+				t.enqueue([]lvs.ServiceKey{e.key})
+			}
 		}
+		changed, err = t.readServices(want)
 	}
-	changed, err := t.read(want)
+	if err == nil {
+		changed, err = t.readTurn(want, changed)
+	}
 	if err != nil {
 		t.log.Error("the kernel's IPVS table cannot be read", "err", err)
 		t.close()
 		t.missing, t.openAt = err, start.Add(t.retry)
-		return
+		return lookInterval
 	}
-	t.lookAt = start.Add(max(lookInterval/2, lookShare*time.Since(start)))
+	if due {
+		t.lookAt = start.Add(max(lookInterval, lookShare*time.Since(start)))
+	}
 	if t.looked && len(changed) > 0 {
 		t.repaired += len(changed)
 		slices.SortFunc(changed, lvs.ServiceKey.Compare)
@@ -187,11 +196,15 @@ func (t *table) look(want lvs.Table) {
 	}
 	t.looked = true
 	slices.SortFunc(t.queue, lvs.ServiceKey.Compare)
+	if len(t.turn) > 0 {
+		return turnInterval
+	}
+	return min(time.Until(t.lookAt), lookInterval)
 }
 
-// read takes in the kernel's services, the destinations of those that are not as they were, and of others in turn. It returns
-// which of ours others have changed.
-func (t *table) read(want lvs.Table) (changed []lvs.ServiceKey, err error) {
+// readServices takes in the kernel's services, and the destinations of those that are not as they were. It returns which of ours
+// others have changed. Once all services have had their turn, it is theirs again.
+func (t *table) readServices(want lvs.Table) (changed []lvs.ServiceKey, err error) {
 	services, err := t.kernel.Services()
 	if err != nil {
 		return nil, err
@@ -212,24 +225,9 @@ func (t *table) read(want lvs.Table) (changed []lvs.ServiceKey, err error) {
 		}
 	}
 	maps.DeleteFunc(t.have, func(key lvs.ServiceKey, _ lvs.Entry) bool { _, there := services[key]; return !there })
-	take := func(key lvs.ServiceKey, s lvs.Service) error {
-		destinations, err := t.kernel.Destinations(key)
-		if err != nil {
-			return err
-		}
-		e, old := lvs.Entry{Service: s, Destinations: destinations}, t.have[key]
-		if t.ours[key] && !t.queued[key] && (old.Service != e.Service || !maps.Equal(old.Destinations, e.Destinations)) {
-			changed = append(changed, key)
-		}
-		t.have[key] = e
-		if t.ours[key] && len(lvs.PlanService(nil, key, t.have, want)) > 0 {
-			t.enqueue([]lvs.ServiceKey{key})
-		}
-		return nil
-	}
 	for key, s := range services {
 		if e, known := t.have[key]; !known || e.Service != s {
-			if err := take(key, s); err != nil {
+			if changed, err = t.readDestinations(key, s, want, changed); err != nil {
 				return nil, err
 			}
 		}
@@ -237,17 +235,37 @@ func (t *table) read(want lvs.Table) (changed []lvs.ServiceKey, err error) {
 	if len(t.turn) == 0 {
 		t.turn = slices.Collect(maps.Keys(services))
 	}
-	for until := time.Now().Add(lookTime); len(t.turn) > 0; {
+	return changed, nil
+}
+
+// readTurn takes in the destinations of the services whose turn it is, and appends those of ours that others have changed.
+func (t *table) readTurn(want lvs.Table, changed []lvs.ServiceKey) ([]lvs.ServiceKey, error) {
+	for until := time.Now().Add(turnTime); len(t.turn) > 0 && !time.Now().After(until); {
 		key := t.turn[0]
 		t.turn = t.turn[1:]
-		if s, there := services[key]; there {
-			if err := take(key, s); err != nil {
+		if e, there := t.have[key]; there {
+			var err error
+			if changed, err = t.readDestinations(key, e.Service, want, changed); err != nil {
 				return nil, err
 			}
 		}
-		if time.Now().After(until) {
-			break
-		}
+	}
+	return changed, nil
+}
+
+// readDestinations takes in those of a service that is so, and appends it if it is ours and others have changed something.
+func (t *table) readDestinations(key lvs.ServiceKey, s lvs.Service, want lvs.Table, changed []lvs.ServiceKey) ([]lvs.ServiceKey, error) {
+	destinations, err := t.kernel.Destinations(key)
+	if err != nil {
+		return nil, err
+	}
+	e, old := lvs.Entry{Service: s, Destinations: destinations}, t.have[key]
+	if t.ours[key] && !t.queued[key] && (old.Service != e.Service || !maps.Equal(old.Destinations, e.Destinations)) {
+		changed = append(changed, key)
+	}
+	t.have[key] = e
+	if t.ours[key] && len(lvs.PlanService(nil, key, t.have, want)) > 0 {
+		t.enqueue([]lvs.ServiceKey{key})
 	}
 	return changed, nil
 }
