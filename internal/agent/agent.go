@@ -686,6 +686,7 @@ func (a *Agent) housekeep() {
 		a.radioWaits.Store(false)
 		a.look()
 	}
+	a.watcher.Retry()
 	a.keepCarriers()
 	a.tellAbsent()
 	if a.clustered() {

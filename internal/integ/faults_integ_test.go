@@ -3,6 +3,7 @@
 package integ
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -50,6 +51,33 @@ var (
 		},
 	}
 )
+
+// exhaust takes away the right to open any more file descriptors from all processes of directors; restore gives it back.
+func exhaust(nodes ...*site.Node) error { return descriptors(8, nodes) }
+func restore(nodes ...*site.Node) error { return descriptors(4096, nodes) }
+
+func descriptors(most uint64, nodes []*site.Node) (err error) {
+	for _, n := range nodes {
+		companion, missing := n.Companion()
+		err = errors.Join(err, missing)
+		for _, pid := range []int{n.Proc.PID(), companion} {
+			var limit unix.Rlimit
+			err = errors.Join(err, unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &limit))
+			limit.Cur = most
+			err = errors.Join(err, unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil))
+		}
+	}
+	return err
+}
+
+// hasNone makes sure that such an owner can open nothing: it does not answer.
+func hasNone(t *testing.T, s *scene) {
+	ctx, cancel := context.WithTimeout(s.ctx, time.Second)
+	defer cancel()
+	if status, err := s.Status(ctx, s.owner); err == nil {
+		t.Errorf("%s answers: nothing is proved: %s", s.owner.Name, site.Describe(status))
+	}
+}
 
 // endOwner is the orderly end: the address is handed over.
 var endOwner = trial{
@@ -140,6 +168,23 @@ func TestOneOwnerUnderFaults(t *testing.T) {
 			name: "the witness is frozen", id: "P10", expect: stays, bound: withoutLoss, hold: 3500 * time.Millisecond,
 			make: func(s *scene) error { return s.Freeze(s.Witness()) },
 			heal: func(s *scene) error { return s.Thaw(s.Witness()) },
+		},
+		{
+			name: "no file descriptors are left for the owner", id: "P19", expect: stays, bound: withoutLoss, hold: 8 * time.Second,
+			make:   func(s *scene) error { return exhaust(s.owner) },
+			during: hasNone,
+			heal:   func(s *scene) error { return restore(s.owner) },
+		},
+		{
+			name: "no file descriptors are left for both directors", id: "P19", expect: stays, bound: withoutLoss, hold: 8 * time.Second,
+			make:   func(s *scene) error { return exhaust(s.Directors()...) },
+			during: hasNone,
+			heal:   func(s *scene) error { return restore(s.Directors()...) },
+		},
+		{
+			name: "the owner is cut off, and no file descriptors are left for the standby", id: "P19", expect: moves, bound: withinDownInterval,
+			make: func(s *scene) error { return errors.Join(exhaust(s.other), keep(s.Lab.CutPort(s.owner.Host))) },
+			heal: func(s *scene) error { return restore(s.other) },
 		},
 		{
 			name: "the witness is restarted while the directors do not hear each other", id: "P11", expect: stays, bound: withoutLoss, hold: 4 * time.Second,

@@ -65,7 +65,7 @@ var Catalogue = []Section{
 		{ID: "P17", Fault: "The kernel kills O for its memory", Expected: "as P01", Note: "not played: it is SIGKILL, as in P01"},
 		{ID: "P18", Fault: "O gets hardly any processor", Expected: "its lease ends rather than two owners",
 			By: []string{"fencing/guard.TestTellingTooLateEachTimeShuts", simulated}},
-		{ID: "P19", Fault: "No file descriptors are left", Expected: "leases go on over the connections that there are", Note: "not played yet"},
+		{ID: "P19", Fault: "No file descriptors are left", Expected: "leases go on over the connections that there are"},
 		{ID: "P20", Fault: "O is killed between two actions", Expected: "the next life cleans up first",
 			By: []string{"internal/operation.TestLeftoversOfAKilledProgram", simulated}},
 		{ID: "P21", Fault: "A notify script hangs", Expected: "nothing waits for it", By: []string{"internal/notify.TestAScriptThatIgnoresSIGTERMIsKilled",

@@ -282,6 +282,17 @@ func TestWatchingWaitsForTheInterface(t *testing.T) {
 	for range 2 { // it comes, goes, and comes again
 		neighbour.Connect(name, "eth0")
 		nettest.Eventually(t, "a claim on the new interface", claimed)
+		w.Watch(name, nil)
+		var limit unix.Rlimit // no file descriptors are left for a while
+		nettest.Check(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+		nettest.Check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: limit.Max}))
+		w.Watch(name, []netip.Addr{vip4})
+		nettest.Check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+		if claimed() {
+			t.Error("a claim is heard for which no socket could be opened")
+		}
+		w.Retry()
+		nettest.Eventually(t, "a claim when there are file descriptors again", claimed)
 		first, err := netlink.LinkByName(name)
 		nettest.Check(t, err)
 		nettest.Check(t, netlink.LinkSetDown(first)) // down and up again

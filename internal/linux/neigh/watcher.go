@@ -28,6 +28,7 @@ type Watcher struct {
 	watched   map[string][]netip.Addr
 	questions map[*question]struct{}
 	ports     map[string]*ports
+	deaf      map[string]struct{} // interfaces on which not all that is wanted is heard
 	repeats   repeats
 	closed    bool
 }
@@ -45,6 +46,7 @@ func NewWatcher(log *slog.Logger, sender *Sender, onClaim func(Claim)) *Watcher 
 		watched:   make(map[string][]netip.Addr),
 		questions: make(map[*question]struct{}),
 		ports:     make(map[string]*ports),
+		deaf:      make(map[string]struct{}),
 	}
 }
 
@@ -89,6 +91,15 @@ func (w *Watcher) Watch(iface string, addrs []netip.Addr) {
 	w.listen(iface)
 }
 
+// Retry listens again where it was not possible, as when there were no file descriptors left.
+func (w *Watcher) Retry() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for name := range maps.Clone(w.deaf) {
+		w.listen(name)
+	}
+}
+
 // Close ends all watching. No claim is reported after it returns, except by calls of onClaim that have begun.
 func (w *Watcher) Close() {
 	w.mu.Lock()
@@ -113,13 +124,19 @@ func (w *Watcher) listen(name string) {
 		if ps != nil {
 			w.closePorts(name, ps)
 		}
+		delete(w.deaf, name)
 		return
 	case ps == nil:
 		ps = &ports{link: l, report: w.claimed}
 		w.ports[name] = ps
 	}
-	if err := ps.listen(wanted); err != nil {
-		w.log.Error("claims of addresses are not heard", "iface", name, "err", err)
+	_, deaf := w.deaf[name]
+	switch err := ps.listen(wanted); {
+	case err == nil:
+		delete(w.deaf, name)
+	case !deaf:
+		w.deaf[name] = struct{}{}
+		w.log.Error("claims of addresses are not heard; tried again", "iface", name, "err", err)
 	}
 }
 
