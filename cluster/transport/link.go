@@ -15,7 +15,7 @@ import (
 type LinkConfig struct {
 	To      Target
 	Stall   time.Duration   // when a ping is not acknowledged for that long the connection is replaced
-	Ping    time.Duration   // how often the other side is pinged when there is nothing else to say; up to twice as often else
+	Ping    time.Duration   // how often the other side is pinged, along with a message if there is one near that time
 	MaxAge  time.Duration   // older messages are not sent any more
 	Self    func() Hello    // what this member says of itself
 	Changed func(LinkState) // called when the link goes up or down, from the link's goroutine; must not block
@@ -352,7 +352,7 @@ func (l *Link) serve(ctx context.Context, conn *Conn, r *redialer) (next *Conn, 
 		}
 		for {
 			buf = l.fill(buf[:0], now, conn.Hello.Member)
-			if idle := now.Sub(pinged); idle >= l.cfg.Ping || len(buf) > 0 && idle >= l.cfg.Ping/2 {
+			if idle := now.Sub(pinged); idle >= l.cfg.Ping || len(buf) > 0 && idle >= l.cfg.Ping*3/4 {
 				buf = appendFrame(buf, []byte{framePing})
 				flight.add(now)
 				pinged = now

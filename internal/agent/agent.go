@@ -100,13 +100,14 @@ type Agent struct {
 	clock   *leaseclock.Clock
 	started time.Time
 
-	node      string                      // this machine's name in the cluster, or alone
-	running   atomic.Pointer[conf.Config] // as it was read, for other goroutines
-	reloads   sync.Mutex                  // held during a reload
-	inbox     chan any                    // director.Event, link.Event, what is tracked
-	requests  chan func()                 // run by the loop
-	unwatched chan error                  // why interfaces are not watched any more
-	ended     chan struct{}
+	node         string                      // this machine's name in the cluster, or alone
+	running      atomic.Pointer[conf.Config] // as it was read, for other goroutines
+	reconfigured chan struct{}               // tells reloadAtTime of another running configuration
+	reloads      sync.Mutex                  // held during a reload
+	inbox        chan any                    // director.Event, link.Event, what is tracked
+	requests     chan func()                 // run by the loop
+	unwatched    chan error                  // why interfaces are not watched any more
+	ended        chan struct{}
 
 	// What follows belongs to the loop.
 	work       context.Context // of all that works for the loop; ends after it
@@ -222,7 +223,7 @@ func New(opt Options) *Agent {
 	a := &Agent{
 		opt: opt, cfg: opt.Config, log: opt.Logger, clock: opt.Clock, started: time.Now(),
 		inbox: make(chan any, inboxSize), requests: make(chan func()), ended: make(chan struct{}),
-		unshut: map[string]bool{}, lapsed: map[string]time.Time{}, instances: map[string]*instance{},
+		reconfigured: make(chan struct{}, 1), unshut: map[string]bool{}, lapsed: map[string]time.Time{}, instances: map[string]*instance{},
 		dropped: droppedEvents{counts: map[string]uint64{}}, runner: &notify.Runner{},
 		groupStates: map[string]notify.State{}, node: hostName(opt.Config), trackers: &trackers{}, sessionsUp: map[string]bool{},
 	}

@@ -243,6 +243,10 @@ func (a *Agent) adopt(c *candidate) (done bool) {
 	a.members = membersOf(a.groups)
 	a.opt.Findings = c.findings
 	a.running.Store(c.read)
+	select {
+	case a.reconfigured <- struct{}{}:
+	default: // it has yet to look
+	}
 	a.replaceFilter()
 	a.replacePromotion()
 	a.replaceStatic(c.ways)

@@ -18,17 +18,23 @@ const reloadTimePoll = time.Second
 // reloadAtTime reloads the configuration at the time that reload_time_file holds, until ctx ends. The file is removed then,
 // or with reload_repeat it counts again the next day.
 func (a *Agent) reloadAtTime(ctx context.Context) {
-	ticker := time.NewTicker(reloadTimePoll)
-	defer ticker.Stop()
 	var text string  // of the file
 	var at time.Time // that it means; zero: none
 	for {
+		g := &a.running.Load().Global
+		var poll <-chan time.Time
+		if g.ReloadTimeFile != "" {
+			poll = time.After(reloadTimePoll)
+		} else {
+			text, at = "", time.Time{}
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-a.reconfigured:
+			continue
+		case <-poll:
 		}
-		g := &a.running.Load().Global
 		if now := firstLine(g.ReloadTimeFile); now != text {
 			text, at = now, a.planReload(now)
 		}

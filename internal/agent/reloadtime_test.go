@@ -1,9 +1,14 @@
 package agent
 
 import (
+	"bytes"
+	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hactl/had/internal/conf"
@@ -29,6 +34,30 @@ func TestTheTimeOfAReload(t *testing.T) {
 			t.Errorf("%q: %s, %v; want %s", c.text, got, err, c.want)
 		}
 	}
+}
+
+func TestTheFileWithTheTimeOfAReloadMayBeNamedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, _, _ := testAgent(t)
+		var log bytes.Buffer
+		a.log = slog.New(slog.NewTextHandler(&log, nil))
+		path := filepath.Join(t.TempDir(), "time")
+		if err := os.WriteFile(path, []byte("2000-02-01 00:00:00Z\n"), 0o600); err != nil { // a bubble's time begins a month before
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); a.reloadAtTime(ctx) }()
+		time.Sleep(time.Minute)
+		a.running.Store(&conf.Config{Global: conf.Global{ReloadTimeFile: path}})
+		a.reconfigured <- struct{}{}
+		time.Sleep(2 * reloadTimePoll)
+		cancel()
+		<-ended
+		if !strings.Contains(log.String(), "a reload is planned") {
+			t.Errorf("nothing is planned:\n%s", log.String())
+		}
+	})
 }
 
 func TestTheReloadFileIsThereWhileTheConfigurationIsRead(t *testing.T) {

@@ -193,8 +193,13 @@ func (b *Balancer) Run(ctx context.Context) {
 	b.checks = b.opt.Checks(b.found)
 	timer := time.NewTimer(lookInterval)
 	defer timer.Stop()
+	armed := true
 	for ctx.Err() == nil {
 		b.take()
+		if !armed && b.table.watches() {
+			timer.Reset(lookInterval)
+			armed = true
+		}
 		if b.table.work(b.pool.Want()) {
 			select { // a long table does not keep a question waiting
 			case f := <-b.requests:
@@ -209,7 +214,10 @@ func (b *Balancer) Run(ctx context.Context) {
 		case f := <-b.requests:
 			f()
 		case <-timer.C:
-			timer.Reset(b.table.look(b.pool.Want()))
+			wait := b.table.look(b.pool.Want())
+			if armed = b.table.watches(); armed {
+				timer.Reset(wait)
+			}
 		}
 	}
 	b.checks.Close()

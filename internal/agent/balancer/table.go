@@ -159,6 +159,9 @@ func (t *table) ready(want lvs.Table) bool {
 	return t.kernel != nil
 }
 
+// watches says whether there is anything to look at now and then.
+func (t *table) watches() bool { return len(t.ours) > 0 || len(t.queue) > 0 }
+
 // look reads the kernel's services, if that is due, and the destinations of some, and queues what others have changed and what is to
 // be tried again. It returns when to look again.
 func (t *table) look(want lvs.Table) time.Duration {
