@@ -136,7 +136,7 @@ func (e *Engine) Suspend(id string, suspended bool) {
 }
 
 // Doubt has the verdicts of checks reported once more, as soon as attempts that begin from now on have borne them out, if they do not
-// change them. Those of checks without attempts, which are always up to date, are reported at once.
+// change them. The next attempts begin at once. Those of checks without attempts, which are always up to date, are reported at once.
 func (e *Engine) Doubt(ids []string) {
 	e.ask(func(p *pending) {
 		if p.doubted == nil {

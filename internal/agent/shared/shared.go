@@ -83,12 +83,13 @@ func Decide(w World) Decision {
 				tell = own.Known
 			case !own.Known:
 				say.Found = &found.Health
-			case found.Same(own.Health):
-			case own.At <= hold.Since:
+			case own.At <= hold.Since: // what its checks have found since they were looked at does not count yet either
 				say.Found = &found.Health
-				d.Doubt[name] = hold.Since
+				if !found.Same(own.Health) {
+					d.Doubt[name] = hold.Since
+				}
 			default:
-				tell = true
+				tell = !found.Same(own.Health)
 			}
 			if say != (Say{}) {
 				d.Says[name] = say

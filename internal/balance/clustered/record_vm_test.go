@@ -100,6 +100,12 @@ type loss struct {
 	node *site.Node
 }
 
+// wrongWeight is a weight that was wrong at a moment.
+type wrongWeight struct {
+	entry
+	at time.Time
+}
+
 // recorder keeps what happens.
 type recorder struct {
 	s       *stage
@@ -295,13 +301,12 @@ const (
 	freshSpan = 3 * time.Second
 )
 
-// judge says of every sample whether a weight in it is wrong. No server has ever another weight than its own or that of one that
+// judge says, once all has ended, of every sample whether a weight in it is wrong. No server has ever another weight than its own or that of one that
 // is down. One that was up throughout has its own wherever it is, and it is on the owner. Of the others the log decides, and on the
 // owner, but not at the moment of its takeover, what its own checks find.
 func (r *recorder) judge(t *testing.T) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	wrong, owners, sharp := 0, 0, 0
+	var wrongs []wrongWeight
 	for _, a := range r.samples {
 		what := "standby"
 		if a.owner {
@@ -336,10 +341,14 @@ func (r *recorder) judge(t *testing.T) {
 				continue
 			}
 			if wrong++; wrong <= 20 {
-				t.Errorf("%s %s, %s: %s has weight %d; its own is %d; the cluster says up: %t, down: %t",
-					a.to.Format("15:04:05.000"), a.node.Name, what, e, w, may.up, up, down)
+				t.Errorf("%s %s, %s: %s has weight %d; its own is %d; the cluster says up: %t, down: %t", clock(a.to), a.node.Name, what, e, w,
+					may.up, up, down)
+				wrongs = append(wrongs, wrongWeight{e, a.to})
 			}
 		}
+	}
+	for _, w := range wrongs[:min(3, len(wrongs))] {
+		t.Logf("what happened around %s at %s:\n%s", w.entry, clock(w.at), r.story(w.entry, w.at.Add(-3*time.Second), w.at.Add(time.Second)))
 	}
 	t.Logf("%d samples of kernels' tables, %d of an owner's; at %d takeovers %d weights were looked at that could only be one; "+
 		"%d weights were wrong", len(r.samples), owners, r.count, sharp, wrong)

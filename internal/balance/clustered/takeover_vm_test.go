@@ -299,6 +299,9 @@ func (s *stage) noneTooLate(r *recorder) {
 			}
 		}
 	}
+	if came == 0 {
+		s.t.Error("no connection came to any server: nothing was tried")
+	}
 	s.t.Logf("%d connections came to servers, the latest one of them began %s after the server was known to be down", came, longest)
 }
 

@@ -129,7 +129,7 @@ func (s *Server) serve(l net.Listener, port int) {
 			return
 		}
 		s.mu.Lock()
-		s.accepted = append(s.accepted, Accepted{At: time.Now(), Port: port, From: c.RemoteAddr().(*net.TCPAddr).AddrPort()})
+		s.accepted = append(s.accepted, Accepted{At: time.Now(), Port: port, From: clientOf(c)})
 		s.mu.Unlock()
 		go func() {
 			defer c.Close()
@@ -137,6 +137,12 @@ func (s *Server) serve(l net.Listener, port int) {
 			_, _ = io.Copy(c, c)
 		}()
 	}
+}
+
+// clientOf is who has connected.
+func clientOf(c net.Conn) netip.AddrPort {
+	from := c.RemoteAddr().(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 }
 
 // Close closes ports, all if none are given. Connections go on.

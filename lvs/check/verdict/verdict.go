@@ -74,7 +74,7 @@ type (
 	Done    struct{ Outcome } // the attempt has ended
 	Suspend struct{}          // attempts are to stop; the verdict stays
 	Resume  struct{}
-	Doubt   struct{} // somebody wants to know what attempts from now on say, even if that is what the ones before said
+	Doubt   struct{} // somebody wants to know at once what attempts from now on say, even if that is what the ones before said
 )
 
 func (Tick) event()    {}
@@ -121,6 +121,9 @@ func (s State) Step(c *Config, now clock.Time, event Event) (State, Action) {
 		s.Suspended = false
 	case Doubt:
 		s.doubted, s.borne = now, 0
+		if !s.Due.IsZero() && !s.Suspended {
+			s.Due = now
+		}
 	case Done:
 		return s.done(c, now, event.Outcome)
 	}
@@ -144,7 +147,9 @@ func (s State) done(c *Config, now clock.Time, o Outcome) (State, Action) {
 	} else {
 		s, delay, action = s.fail(c, o)
 	}
-	s, action = s.bear(c, o, action)
+	if s, action = s.bear(c, o, action); !s.doubted.IsZero() && o.OK == s.Up {
+		delay = 0 // somebody waits for the rest
+	}
 	s.Due = later(now, from.Add(delay))
 	return s, action
 }
