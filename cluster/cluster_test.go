@@ -287,6 +287,21 @@ func TestAMemberWithoutItsDataComesBackAsANewOne(t *testing.T) {
 			w.found()
 			w.nodes["lb1"].submit(t, 2*time.Second, "kept")
 			old := w.nodes["lb2"].Self()
+			says := func(text string) {
+				t.Helper()
+				must(t, w.nodes["lb2"].SetStanding([]byte(text)))
+				w.eventually(10*time.Second, "its standing is known", func() error {
+					if s := w.nodes["w1"].Standings()["lb2"]; string(s.Data) != text || s.Member != w.nodes["lb2"].Self() {
+						return fmt.Errorf("%s says %q", s.Member, s.Data)
+					}
+					return nil
+				})
+			}
+			says("first")
+			w.nodes["lb2"].kill()
+			w.start("lb2")
+			w.whole(15 * time.Second)
+			says("in its second run")
 			w.nodes["lb2"].kill()
 			damage(t, w.dirs["lb2"])
 			start := time.Now()
@@ -303,6 +318,7 @@ func TestAMemberWithoutItsDataComesBackAsANewOne(t *testing.T) {
 			if asked.Load() < 2 {
 				t.Error("MayChange was not asked")
 			}
+			says("as another member, in its first run")
 			w.eventually(2*time.Second, "its copy is complete", func() error {
 				if got := back.notes(); !slices.Equal(got, []string{"kept"}) {
 					return fmt.Errorf("%v", got)

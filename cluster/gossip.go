@@ -61,8 +61,7 @@ type gossip struct {
 	left      bool
 }
 
-// standing is what a member says of itself. Among those of one node the newest is the one with the larger run, then
-// with the larger serial.
+// standing is what a member says of itself. Of one member the newest is the one with the larger run, then with the larger serial.
 type standing struct {
 	Node   string
 	Member MemberID
@@ -71,8 +70,16 @@ type standing struct {
 	Data   []byte
 }
 
-func (s standing) newer(t standing) bool {
-	return s.Run > t.Run || s.Run == t.Run && s.Serial > t.Serial || s.Member != t.Member && s.Run >= t.Run
+// newer compares two standings of one node. Runs are those of a data directory: a node that comes back without it begins anew, as
+// another member, and has fewer of them. Then the one that was met counts.
+func (s standing) newer(t standing, met MemberID) bool {
+	switch {
+	case s.Member == t.Member:
+		return s.Run > t.Run || s.Run == t.Run && s.Serial > t.Serial
+	case met == s.Member || met == t.Member:
+		return met == s.Member
+	}
+	return s.Run >= t.Run
 }
 
 type received struct {
@@ -277,10 +284,16 @@ func (g *gossip) take(s standing) bool {
 	if _, configured := g.c.peers[s.Node]; !configured || s.Member.Node() != s.Node || len(s.Data) > MaxStanding {
 		return false
 	}
+	g.c.mu.Lock()
+	met := MemberID("")
+	if m := g.c.meetings[s.Node]; m != nil {
+		met = MemberID(m.hello.Member)
+	}
+	g.c.mu.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	old, known := g.standings[s.Node]
-	if known && !s.newer(old.standing) {
+	if known && !s.newer(old.standing, met) {
 		return false
 	}
 	g.standings[s.Node] = received{s, time.Now()}

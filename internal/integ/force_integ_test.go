@@ -181,3 +181,74 @@ func TestForcedQuorumAgainstTheLiving(t *testing.T) {
 	}
 	ownedBy(t, s, s.VIPs[0], other)
 }
+
+// One of the named is alive and keeps its address, and has a fence device: the quorum is not forced before the device says that it is
+// off, and then nobody ever sees two owners. Takes 35 s.
+func TestForcedQuorumWaitsForTheFenceDevice(t *testing.T) {
+	power := newSupply(t)
+	s := setUp(t, func(p *site.Plan) {
+		p.Cluster = []string{"gateway 10.77.0.254 { interval 0.5 }", "quorum_loss hold",
+			fmt.Sprintf("fence lb1 { agent %s/agent\n timeout 2\n retry 0\n }", power.dir)}
+	})
+	if _, err := s.Lab.AddHost("gw", netip.PrefixFrom(gateway4, site.Subnet4.Bits())); err != nil {
+		t.Fatal(err)
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(s.StartAll())
+	lb1, lb2, w := s.Node("lb1"), s.Node("lb2"), s.Witness()
+	power.connect(t, s, lb1)
+	move := func(to *site.Node) {
+		t.Helper()
+		must(s.Poll(t.Context(), recoverLimit, func() error { // it has to see its gateway for a while
+			_, err := s.Hactl(t.Context(), lb2, "move", s.Group(), "--to", to.Name, "--yes")
+			return err
+		}))
+		ownedBy(t, s, s.VIPs[0], to)
+	}
+	if owner, _ := awaitWhole(t, s); owner != lb1 {
+		move(lb1)
+	}
+	names := []string{lb1.Name, w.Name, "--confirm", lb1.Name + "," + w.Name}
+	must(s.Kill(w))
+	must(keep(s.Lab.DropPair(lb1.Host, lb2.Host)))
+	saysHeld(t, s, lb1)
+	reaches(t, s, lb2, 1, 3)
+
+	for _, mode := range []string{"broken", "liar", "hanging"} {
+		power.set(t, "mode", mode)
+		refusedFor(t, s, lb2, lb1.Name+" could not be switched off", names...)
+		if owners := s.Observer.Owners(s.VIPs[0], settled); !slices.Equal(owners, []string{lb1.Name}) {
+			t.Errorf("after a refusal (%s) the owners are %v", mode, owners)
+		}
+	}
+	if cuts := power.cuts.Load(); cuts != 0 {
+		t.Fatalf("power was cut %d times", cuts)
+	}
+	power.set(t, "mode", "honest")
+	from := observer.Now()
+	forced(t, s, lb2, names...)
+	ownedBy(t, s, s.VIPs[0], lb2)
+	v, err := s.Observer.Judge(t.Context(), from, observer.Now())
+	must(err)
+	figures.Judged(&v)
+	t.Logf("forced with a fence: %s", v.String())
+	if v.DualFor() > 0 { // it would be for seconds: an observer that was not awake for a moment misses nothing
+		t.Errorf("two owners: %s", v.String())
+	}
+	if cuts := power.cuts.Load(); cuts != 1 {
+		t.Errorf("power was cut %d times", cuts)
+	}
+	if events, err := s.Hactl(t.Context(), lb2, "events"); err != nil || !strings.Contains(events, "("+lb1.Name+": agent, "+w.Name+": a person's word)") {
+		t.Errorf("the journal does not tell how %s is known to be off: %v\n%s", lb1.Name, err, events)
+	}
+	must(power.restore(t))
+	must(s.Start(w))
+	must(s.Lab.HealAll())
+	must(s.AwaitHealthy(t.Context(), startLimit))
+	move(lb1) // it is another member now, and believed
+}

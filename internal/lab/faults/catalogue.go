@@ -171,7 +171,7 @@ var Catalogue = []Section{
 		{ID: "M15", Fault: "A wrong key", Expected: "refused and named", By: []string{"internal/operation.TestNodesThatDoNotBelong",
 			"cluster/transport.TestAnotherKeyIsRefusedAndNamedByBothSides"}},
 		{ID: "M16", Fault: "force-quorum, and the old majority comes back", Expected: "it is refused",
-			By: []string{"internal/integ.TestForcedQuorumAndTheOldMajorityThatReturns"}},
+			By: []string{"internal/integ.TestForcedQuorumAndTheOldMajorityThatReturns", "internal/integ.TestForcedQuorumWaitsForTheFenceDevice"}},
 		{ID: "M17", Fault: "250 groups move at once", Expected: "no slower than keepalived", By: []string{"internal/interop.TestMany"}},
 		{ID: "M18", Fault: "Leaders are killed as they acknowledge", Expected: "nothing that was acknowledged is lost",
 			By: []string{"internal/operation.TestVirtualServices", simulated}},
