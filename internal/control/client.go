@@ -47,30 +47,26 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Report returns what the node knows for itself.
 func (c *Client) Report(ctx context.Context) (api.NodeReport, error) {
-	var v api.NodeReport
-	return v, c.get(ctx, "/v1/report", nil, &v)
+	return get[api.NodeReport](ctx, c, "/v1/report", nil)
 }
 
 // Status returns the status of the cluster; with local set the daemon asks nobody else.
 func (c *Client) Status(ctx context.Context, local bool) (api.ClusterStatus, error) {
-	var v api.ClusterStatus
 	query := url.Values{}
 	if local {
 		query.Set("local", "1")
 	}
-	return v, c.get(ctx, "/v1/status", query, &v)
+	return get[api.ClusterStatus](ctx, c, "/v1/status", query)
 }
 
 // Why explains a group.
 func (c *Client) Why(ctx context.Context, group string) (api.Why, error) {
-	var v api.Why
-	return v, c.get(ctx, "/v1/why", url.Values{"group": {group}}, &v)
+	return get[api.Why](ctx, c, "/v1/why", url.Values{"group": {group}})
 }
 
 // Events returns the kept events after the cursor, 0 for all.
 func (c *Client) Events(ctx context.Context, after uint64) (api.EventPage, error) {
-	var v api.EventPage
-	return v, c.get(ctx, "/v1/events", url.Values{"after": {strconv.FormatUint(after, 10)}}, &v)
+	return get[api.EventPage](ctx, c, "/v1/events", url.Values{"after": {strconv.FormatUint(after, 10)}})
 }
 
 // Follow calls each for every page of events after the cursor as they happen, until ctx ends, each returns an error or
@@ -109,31 +105,26 @@ func (c *Client) Follow(ctx context.Context, after uint64, each func(api.EventPa
 
 // PlanMove says what a move would do.
 func (c *Client) PlanMove(ctx context.Context, req api.MoveRequest) (api.MovePlan, error) {
-	var v api.MovePlan
-	return v, c.post(ctx, "/v1/move/plan", req, &v)
+	return post[api.MovePlan](ctx, c, "/v1/move/plan", req)
 }
 
 // Move moves one group and returns the observed outcome.
 func (c *Client) Move(ctx context.Context, req api.MoveRequest) (api.MoveOutcome, error) {
-	var v api.MoveOutcome
-	return v, c.post(ctx, "/v1/move", req, &v)
+	return post[api.MoveOutcome](ctx, c, "/v1/move", req)
 }
 
 // PlanMaintenance says what a change of maintenance would do.
 func (c *Client) PlanMaintenance(ctx context.Context, req api.MaintenanceRequest) (api.MaintenancePlan, error) {
-	var v api.MaintenancePlan
-	return v, c.post(ctx, "/v1/maintenance/plan", req, &v)
+	return post[api.MaintenancePlan](ctx, c, "/v1/maintenance/plan", req)
 }
 
 // Maintenance sets or takes off a mark and returns the observed outcome.
 func (c *Client) Maintenance(ctx context.Context, req api.MaintenanceRequest) (api.MaintenanceOutcome, error) {
-	var v api.MaintenanceOutcome
-	return v, c.post(ctx, "/v1/maintenance", req, &v)
+	return post[api.MaintenanceOutcome](ctx, c, "/v1/maintenance", req)
 }
 
 // LVS lists the virtual services, or the one that is named; with local set the daemon asks nobody else.
 func (c *Client) LVS(ctx context.Context, local bool, service string) (api.LVSReport, error) {
-	var v api.LVSReport
 	query := url.Values{}
 	if local {
 		query.Set("local", "1")
@@ -141,79 +132,73 @@ func (c *Client) LVS(ctx context.Context, local bool, service string) (api.LVSRe
 	if service != "" {
 		query.Set("service", service)
 	}
-	return v, c.get(ctx, "/v1/lvs", query, &v)
+	return get[api.LVSReport](ctx, c, "/v1/lvs", query)
 }
 
 // LVSDifference says how file, cluster and kernels differ.
 func (c *Client) LVSDifference(ctx context.Context) (api.LVSDifference, error) {
-	var v api.LVSDifference
-	return v, c.get(ctx, "/v1/lvs/diff", nil, &v)
+	return get[api.LVSDifference](ctx, c, "/v1/lvs/diff", nil)
 }
 
 // ChangeLVS changes virtual services and returns once the change is committed.
 func (c *Client) ChangeLVS(ctx context.Context, req api.LVSRequest) (api.LVSOutcome, error) {
-	var v api.LVSOutcome
-	return v, c.post(ctx, "/v1/lvs", req, &v)
+	return post[api.LVSOutcome](ctx, c, "/v1/lvs", req)
 }
 
 // RemoveMember takes a member out of the cluster for good.
 func (c *Client) RemoveMember(ctx context.Context, req api.RemovalRequest) (api.RemovalOutcome, error) {
-	var v api.RemovalOutcome
-	return v, c.post(ctx, "/v1/member/remove", req, &v)
+	return post[api.RemovalOutcome](ctx, c, "/v1/member/remove", req)
 }
 
 // ForceQuorum makes the asked node the only voter.
 func (c *Client) ForceQuorum(ctx context.Context, req api.ForceRequest) (api.ForceOutcome, error) {
-	var v api.ForceOutcome
-	return v, c.post(ctx, "/v1/force-quorum", req, &v)
+	return post[api.ForceOutcome](ctx, c, "/v1/force-quorum", req)
 }
 
 // Fences returns the fence devices of the node that is asked, and what the log says of fencing.
 func (c *Client) Fences(ctx context.Context) (api.FenceList, error) {
-	var v api.FenceList
-	return v, c.get(ctx, "/v1/fence", nil, &v)
+	return get[api.FenceList](ctx, c, "/v1/fence", nil)
 }
 
 // TestFences has fence devices asked whether they answer.
 func (c *Client) TestFences(ctx context.Context, req api.FenceRequest) (api.FenceTest, error) {
-	var v api.FenceTest
-	return v, c.post(ctx, "/v1/fence/test", req, &v)
+	return post[api.FenceTest](ctx, c, "/v1/fence/test", req)
 }
 
 // Fence has a node switched off, or says that it is off, and returns the outcome that the log has.
 func (c *Client) Fence(ctx context.Context, req api.FenceRequest) (api.FenceOutcome, error) {
-	var v api.FenceOutcome
-	return v, c.post(ctx, "/v1/fence", req, &v)
+	return post[api.FenceOutcome](ctx, c, "/v1/fence", req)
 }
 
 // Reload makes the daemon read its configuration again.
 func (c *Client) Reload(ctx context.Context) (api.ReloadOutcome, error) {
-	var v api.ReloadOutcome
-	return v, c.post(ctx, "/v1/config/reload", struct{}{}, &v)
+	return post[api.ReloadOutcome](ctx, c, "/v1/config/reload", struct{}{})
 }
 
-func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
-	return c.exchange(ctx, http.MethodGet, path, query, nil, into)
+// get asks for an A.
+func get[A any](ctx context.Context, c *Client, path string, query url.Values) (A, error) {
+	return exchange[A](ctx, c, http.MethodGet, path, query, nil)
 }
 
-func (c *Client) post(ctx context.Context, path string, request, into any) error {
+// post has something done, and returns what came of it.
+func post[A any](ctx context.Context, c *Client, path string, request any) (answer A, err error) {
 	body, err := json.Marshal(request)
 	if err != nil {
-		return fmt.Errorf("encode request for %s: %w", path, err)
+		return answer, fmt.Errorf("encode request for %s: %w", path, err)
 	}
-	return c.exchange(ctx, http.MethodPost, path, nil, body, into)
+	return exchange[A](ctx, c, http.MethodPost, path, nil, body)
 }
 
-func (c *Client) exchange(ctx context.Context, method, path string, query url.Values, request []byte, into any) error {
+func exchange[A any](ctx context.Context, c *Client, method, path string, query url.Values, request []byte) (answer A, err error) {
 	body, err := c.do(ctx, method, path, query, request)
 	if err != nil {
-		return err
+		return answer, err
 	}
 	defer body.Close()
-	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(into); err != nil {
-		return c.transportProblem(ctx, fmt.Errorf("read answer: %w", err))
+	if err := json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(&answer); err != nil {
+		return answer, c.transportProblem(ctx, fmt.Errorf("read answer: %w", err))
 	}
-	return nil
+	return answer, nil
 }
 
 // do sends a request and returns the body of a good answer.

@@ -84,10 +84,10 @@ func (s *Server) handler(running context.Context) http.Handler {
 	}))
 	mux.HandleFunc("GET /v1/why", s.answer(s.why))
 	mux.HandleFunc("GET /v1/events", s.events(running))
-	mux.HandleFunc("POST /v1/move/plan", s.answer(s.planMove))
-	mux.HandleFunc("POST /v1/move", s.act(running, s.move))
-	mux.HandleFunc("POST /v1/maintenance/plan", s.answer(s.planMaintenance))
-	mux.HandleFunc("POST /v1/maintenance", s.act(running, s.maintenance))
+	mux.HandleFunc("POST /v1/move/plan", s.answer(read(s.planMove)))
+	mux.HandleFunc("POST /v1/move", s.act(running, action(s.move)))
+	mux.HandleFunc("POST /v1/maintenance/plan", s.answer(read(s.planMaintenance)))
+	mux.HandleFunc("POST /v1/maintenance", s.act(running, action(s.maintenance)))
 	mux.HandleFunc("GET /v1/lvs", s.answer(s.lvs))
 	mux.HandleFunc("GET /v1/lvs/diff", s.answer(func(ctx context.Context, _ *http.Request) (any, error) {
 		in, err := s.Backend.LVS(ctx, false)
@@ -96,12 +96,14 @@ func (s *Server) handler(running context.Context) http.Handler {
 		}
 		return view.LVSDifference(in), nil
 	}))
-	mux.HandleFunc("POST /v1/lvs", s.act(running, s.changeLVS))
+	mux.HandleFunc("POST /v1/lvs", s.act(running, action(s.Backend.ChangeLVS)))
 	mux.HandleFunc("GET /v1/fence", s.answer(func(ctx context.Context, _ *http.Request) (any, error) { return s.Backend.Fences(ctx) }))
-	mux.HandleFunc("POST /v1/fence/test", s.act(running, s.testFences))
-	mux.HandleFunc("POST /v1/fence", s.act(running, s.fence))
-	mux.HandleFunc("POST /v1/member/remove", s.act(running, s.removeMember))
-	mux.HandleFunc("POST /v1/force-quorum", s.act(running, s.forceQuorum))
+	mux.HandleFunc("POST /v1/fence/test", s.act(running, action(func(ctx context.Context, req api.FenceRequest, _ api.Caller) (api.FenceTest, error) {
+		return s.Backend.TestFences(ctx, req.Node)
+	})))
+	mux.HandleFunc("POST /v1/fence", s.act(running, action(s.Backend.Fence)))
+	mux.HandleFunc("POST /v1/member/remove", s.act(running, action(s.Backend.RemoveMember)))
+	mux.HandleFunc("POST /v1/force-quorum", s.act(running, action(s.Backend.ForceQuorum)))
 	mux.HandleFunc("POST /v1/config/reload", s.act(running, s.reload))
 	mux.HandleFunc("/", s.answer(func(ctx context.Context, r *http.Request) (any, error) {
 		return nil, &api.Problem{Kind: api.Usage, What: "no route " + r.Method + " " + r.URL.Path,
@@ -232,6 +234,30 @@ func decode(r *http.Request, into any) error {
 	return nil
 }
 
+// read has f answer a request that it gets decoded.
+func read[Q, A any](f func(context.Context, Q) (A, error)) func(context.Context, *http.Request) (any, error) {
+	return func(ctx context.Context, r *http.Request) (any, error) {
+		var req Q
+		if err := decode(r, &req); err != nil {
+			return nil, err
+		}
+		return f(ctx, req)
+	}
+}
+
+// action has f do what a request asks for, which it gets decoded, within the time that the caller has.
+func action[Q api.Request, A any](f func(context.Context, Q, api.Caller) (A, error)) func(context.Context, *http.Request, api.Caller) (any, error) {
+	return func(ctx context.Context, r *http.Request, by api.Caller) (any, error) {
+		var req Q
+		if err := decode(r, &req); err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, patience(req))
+		defer cancel()
+		return f(ctx, req, by)
+	}
+}
+
 func (s *Server) gather(ctx context.Context, local bool) (api.Gathered, error) {
 	ctx, cancel := context.WithTimeout(ctx, gatherTimeout)
 	defer cancel()
@@ -272,15 +298,7 @@ func (s *Server) why(ctx context.Context, r *http.Request) (any, error) {
 	return why, nil
 }
 
-func (s *Server) planMove(ctx context.Context, r *http.Request) (any, error) {
-	var req api.MoveRequest
-	if err := decode(r, &req); err != nil {
-		return nil, err
-	}
-	return s.movePlan(ctx, req)
-}
-
-func (s *Server) movePlan(ctx context.Context, req api.MoveRequest) (api.MovePlan, error) {
+func (s *Server) planMove(ctx context.Context, req api.MoveRequest) (api.MovePlan, error) {
 	in, err := s.gather(ctx, false)
 	if err != nil {
 		return api.MovePlan{}, err
@@ -292,96 +310,39 @@ func (s *Server) movePlan(ctx context.Context, req api.MoveRequest) (api.MovePla
 	return plan, nil
 }
 
-func (s *Server) move(ctx context.Context, r *http.Request, by api.Caller) (any, error) {
-	var req api.MoveRequest
-	if err := decode(r, &req); err != nil {
-		return nil, err
-	}
+func (s *Server) move(ctx context.Context, req api.MoveRequest, by api.Caller) (outcome api.MoveOutcome, err error) {
 	if req.All || len(req.Groups) != 1 {
-		return nil, &api.Problem{Kind: api.Usage, What: "a move concerns one group at a time", Next: "hactl move --help"}
+		return outcome, &api.Problem{Kind: api.Usage, What: "a move concerns one group at a time", Next: "hactl move --help"}
 	}
-	timeout := actionTimeout(req.TimeoutSeconds)
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	plan, err := s.movePlan(ctx, req)
+	plan, err := s.planMove(ctx, req)
 	if err != nil {
-		return nil, err
+		return outcome, err
 	}
 	step := plan.Steps[0]
 	if step.Refused != nil {
-		return nil, step.Refused
+		return outcome, step.Refused
 	}
 	if step.Nothing {
 		return api.MoveOutcome{Schema: api.Schema, Group: step.Group, From: step.From, To: step.To, Nothing: true}, nil
 	}
-	outcome, err := s.Backend.Move(ctx, step, req.Reason, by)
+	outcome, err = s.Backend.Move(ctx, step, req.Reason, by)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, &api.Problem{Kind: api.TimedOut, What: fmt.Sprintf("moving %s to %s: no outcome within %s; it may still happen",
-			step.Group, step.To, timeout), Why: strings.TrimSuffix(err.Error(), ": "+context.DeadlineExceeded.Error()), Next: "hactl why " + step.Group}
-	}
-	if err != nil {
-		return nil, err
+		return outcome, &api.Problem{Kind: api.TimedOut, What: fmt.Sprintf("moving %s to %s: no outcome within %s; it may still happen",
+			step.Group, step.To, patience(req)), Why: strings.TrimSuffix(err.Error(), ": "+context.DeadlineExceeded.Error()), Next: "hactl why " + step.Group}
 	}
 	outcome.Schema = api.Schema
-	return outcome, nil
+	return outcome, err
 }
 
-func actionTimeout(s api.Seconds) time.Duration {
-	if s <= 0 {
-		return defaultTimeout
+// patience is how long an action may take.
+func patience(req api.Request) time.Duration {
+	if limit := req.Patience(); limit > 0 {
+		return min(limit.Duration(), maxTimeout)
 	}
-	return min(s.Duration(), maxTimeout)
+	return defaultTimeout
 }
 
-func (s *Server) testFences(ctx context.Context, r *http.Request, _ api.Caller) (any, error) {
-	var req api.FenceRequest
-	if err := decode(r, &req); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, actionTimeout(req.TimeoutSeconds))
-	defer cancel()
-	return s.Backend.TestFences(ctx, req.Node)
-}
-
-func (s *Server) fence(ctx context.Context, r *http.Request, by api.Caller) (any, error) {
-	var req api.FenceRequest
-	if err := decode(r, &req); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, actionTimeout(req.TimeoutSeconds))
-	defer cancel()
-	return s.Backend.Fence(ctx, req, by)
-}
-
-func (s *Server) removeMember(ctx context.Context, r *http.Request, by api.Caller) (any, error) {
-	var req api.RemovalRequest
-	if err := decode(r, &req); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, actionTimeout(req.TimeoutSeconds))
-	defer cancel()
-	return s.Backend.RemoveMember(ctx, req, by)
-}
-
-func (s *Server) forceQuorum(ctx context.Context, r *http.Request, by api.Caller) (any, error) {
-	var req api.ForceRequest
-	if err := decode(r, &req); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, actionTimeout(req.TimeoutSeconds))
-	defer cancel()
-	return s.Backend.ForceQuorum(ctx, req, by)
-}
-
-func (s *Server) planMaintenance(ctx context.Context, r *http.Request) (any, error) {
-	var req api.MaintenanceRequest
-	if err := decode(r, &req); err != nil {
-		return nil, err
-	}
-	return s.maintenancePlan(ctx, req)
-}
-
-func (s *Server) maintenancePlan(ctx context.Context, req api.MaintenanceRequest) (api.MaintenancePlan, error) {
+func (s *Server) planMaintenance(ctx context.Context, req api.MaintenanceRequest) (api.MaintenancePlan, error) {
 	in, err := s.gather(ctx, false)
 	if err != nil {
 		return api.MaintenancePlan{}, err
@@ -394,29 +355,22 @@ func (s *Server) maintenancePlan(ctx context.Context, req api.MaintenanceRequest
 }
 
 // maintenance commits the mark and waits until the node owns none of the groups that can leave it.
-func (s *Server) maintenance(ctx context.Context, r *http.Request, by api.Caller) (any, error) {
-	var req api.MaintenanceRequest
-	if err := decode(r, &req); err != nil {
-		return nil, err
-	}
-	timeout := actionTimeout(req.TimeoutSeconds)
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	plan, err := s.maintenancePlan(ctx, req)
+func (s *Server) maintenance(ctx context.Context, req api.MaintenanceRequest, by api.Caller) (outcome api.MaintenanceOutcome, err error) {
+	plan, err := s.planMaintenance(ctx, req)
 	if err != nil {
-		return nil, err
+		return outcome, err
 	}
 	if plan.Refused != nil {
-		return nil, plan.Refused
+		return outcome, plan.Refused
 	}
-	outcome := api.MaintenanceOutcome{Schema: api.Schema, On: req.On,
+	outcome = api.MaintenanceOutcome{Schema: api.Schema, On: req.On,
 		Mark: api.Maintenance{Node: plan.Node, Since: api.At(time.Now()), Until: plan.Until, By: by.User, Reason: req.Reason}}
 	if plan.Nothing {
 		return outcome, nil
 	}
 	began := time.Now()
 	if err := s.Backend.SetMaintenance(ctx, outcome.Mark, req.On); err != nil {
-		return nil, err
+		return outcome, err
 	}
 	waiting := map[string]bool{}
 	for _, step := range plan.Steps {
@@ -442,7 +396,7 @@ func (s *Server) maintenance(ctx context.Context, r *http.Request, by api.Caller
 		}
 		select {
 		case <-ctx.Done():
-			return nil, drainProblem(plan, waiting, timeout)
+			return outcome, drainProblem(plan, waiting, patience(req))
 		case <-time.After(drainPoll):
 		}
 	}
@@ -478,16 +432,6 @@ func (s *Server) lvs(ctx context.Context, r *http.Request) (any, error) {
 		report.Services = slices.DeleteFunc(report.Services, func(v api.LVSService) bool { return v.Key != key })
 	}
 	return report, nil
-}
-
-func (s *Server) changeLVS(ctx context.Context, r *http.Request, by api.Caller) (any, error) {
-	var req api.LVSRequest
-	if err := decode(r, &req); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
-	defer cancel()
-	return s.Backend.ChangeLVS(ctx, req, by)
 }
 
 func (s *Server) reload(ctx context.Context, _ *http.Request, _ api.Caller) (any, error) {

@@ -7,6 +7,19 @@ type Caller struct {
 	PID  int32  `json:"pid"`
 }
 
+// Request asks for an action.
+type Request interface {
+	Patience() Seconds // how long whoever asks waits for the outcome; 0: as long as the daemon thinks fit
+}
+
+// The Patience of each request.
+func (r MoveRequest) Patience() Seconds        { return r.TimeoutSeconds }
+func (r MaintenanceRequest) Patience() Seconds { return r.TimeoutSeconds }
+func (r FenceRequest) Patience() Seconds       { return r.TimeoutSeconds }
+func (r RemovalRequest) Patience() Seconds     { return r.TimeoutSeconds }
+func (r ForceRequest) Patience() Seconds       { return r.TimeoutSeconds }
+func (r LVSRequest) Patience() Seconds         { return 0 }
+
 // MoveRequest asks that groups change their owner.
 type MoveRequest struct {
 	Groups         []string `json:"groups,omitempty"` // names; or All with From
