@@ -76,6 +76,7 @@ func TestTheOwnersDaemonDies(t *testing.T) {
 var withoutCompanion = withinDownInterval
 
 func TestDeathsOfProcesses(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	var before int
 	for _, tr := range []trial{
@@ -140,6 +141,7 @@ func TestDeathsOfProcesses(t *testing.T) {
 
 // Without nftables only the absence of the addresses counts.
 func TestTheOwnersDaemonDiesWithoutAGuard(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, func(p *site.Plan) { p.Cluster = append(p.Cluster, "guard lifetime") })
 	play(t, s, trial{
 		name: "kill -9 of the owner's daemon", expect: moves, bound: withinHandover, hold: time.Second,
@@ -150,6 +152,7 @@ func TestTheOwnersDaemonDiesWithoutAGuard(t *testing.T) {
 
 // An interface with one of the addresses goes together with the daemon.
 func TestTheOwnersDaemonDiesWithAnInterface(t *testing.T) {
+	t.Parallel()
 	const name = "vip0"
 	s := setUp(t, func(p *site.Plan) {
 		p.Instance = append(p.Instance, "virtual_ipaddress_excluded {\n        10.78.0.9/24 dev "+name+"\n    }")

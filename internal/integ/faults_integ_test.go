@@ -87,6 +87,7 @@ var endOwner = trial{
 }
 
 func TestOneOwnerUnderFaults(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	for _, tr := range []trial{
 		killOwner, freezeOwner, blockVRRP,
@@ -294,6 +295,7 @@ func (s *scene) oneWay(links ...*site.Node) error {
 
 // Partitions that are not the same in both directions, or not the same for members and clients.
 func TestOneOwnerUnderAsymmetricPartitions(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	for _, tr := range []trial{
 		{
@@ -330,6 +332,7 @@ const seedVar = "HAD_PARTITION_SEED"
 // Every one of the six directed links between the members, and the three between members and client, is cut or not, at random and
 // again and again: who may own the address changes, but two never do.
 func TestOneOwnerUnderChangingPartitions(t *testing.T) {
+	t.Parallel()
 	const wanted, most = 12, 60 // partitions to judge, and to try
 	s := newSite(t, nil)
 	seed := rand.Uint64()
@@ -396,6 +399,7 @@ func TestOneOwnerUnderChangingPartitions(t *testing.T) {
 
 // Without any loss of a member, the loss of the Raft leader alone must cost nothing.
 func TestTheLossOfALeaderThatOwnsNothingCostsNothing(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	owner, other := awaitWhole(t, s)
 	status, err := s.Status(t.Context(), owner)
@@ -430,6 +434,7 @@ func TestTheLossOfALeaderThatOwnsNothingCostsNothing(t *testing.T) {
 }
 
 func TestOneOwnerWithBothFamilies(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, func(p *site.Plan) { p.VIPs = []netip.Addr{site.VIP4, site.VIP6} })
 	for _, tr := range []trial{killOwner, freezeOwner, blockVRRP} {
 		play(t, s, tr)
@@ -437,6 +442,7 @@ func TestOneOwnerWithBothFamilies(t *testing.T) {
 }
 
 func TestFastAdvertisements(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, func(p *site.Plan) { p.Version, p.AdvertInterval = 3, 300*time.Millisecond })
 	for _, tr := range []trial{killOwner, freezeOwner} {
 		play(t, s, tr)
@@ -446,6 +452,7 @@ func TestFastAdvertisements(t *testing.T) {
 // With `guard lifetime` the kernel removes the addresses when the lease has ended, in whole seconds and a little late, so the voters
 // wait longer.
 func TestGuardByLifetimes(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, func(p *site.Plan) { p.Cluster = []string{"guard lifetime"} })
 	for _, tr := range []trial{killOwner, freezeOwner, blockVRRP} {
 		if tr.expect == moves {
@@ -461,6 +468,7 @@ func TestGuardByLifetimes(t *testing.T) {
 // The positive control: with `guard none` nothing keeps the kernel of a frozen owner from answering on, and the observer must see
 // two owners.
 func TestWithoutAGuardThereAreTwoOwners(t *testing.T) {
+	t.Parallel()
 	const watched = 2 * time.Second // with two owners
 	s := setUp(t, func(p *site.Plan) { p.Cluster = []string{"guard none"} })
 	if err := s.StartAll(); err != nil {
@@ -555,6 +563,7 @@ func TestHandoversTakeMilliseconds(t *testing.T) {
 // Stock keepalived meets the first faults on the same LAN: this is what the lease is for, and it shows that the observer would
 // see two owners.
 func TestStockKeepalivedHasTwoOwners(t *testing.T) {
+	t.Parallel()
 	path := keepalived(t)
 	const watched = 7 * time.Second
 	for _, tr := range []trial{killOwner, freezeOwner, blockVRRP, endOwner} {

@@ -135,6 +135,7 @@ func (p *supply) restore(t *testing.T) error {
 
 // TestFencing: a director that is lost while its lease runs for long is taken over from when it is off, and not before.
 func TestFencing(t *testing.T) {
+	t.Parallel()
 	const sim = "/usr/bin/ipmi_sim"
 	for _, program := range []string{sim, "/usr/sbin/fence_ipmilan"} {
 		if _, err := os.Stat(program); err != nil {

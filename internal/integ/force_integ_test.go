@@ -66,6 +66,7 @@ func refusedFor(t *testing.T, s *site.Site, n *site.Node, why string, args ...st
 // M16: a majority is lost for good. The director that is left goes on alone once a person has said so, and the old majority, which
 // comes back with all its data and at once, never owns anything: its members come back as new ones. Takes 30 s.
 func TestForcedQuorumAndTheOldMajorityThatReturns(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, func(p *site.Plan) { p.VIPs = []netip.Addr{site.VIP4, site.VIP6} })
 	for range attempts {
 		if forceAndReturn(t, s) || t.Failed() {
@@ -148,6 +149,7 @@ func forceAndReturn(t *testing.T, s *site.Site) bool {
 // An operator takes two members for dead that are alive. As long as the owner is heard, this is refused. Where it is not, there are
 // two owners, as the page about it says; it ends when they meet, without anybody's help. Takes 30 s.
 func TestForcedQuorumAgainstTheLiving(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	owner, other := awaitWhole(t, s)
 	w := s.Witness()

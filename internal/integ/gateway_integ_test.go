@@ -86,6 +86,7 @@ func (s *scene) ready() error {
 // A gateway beside the directors: whoever does not reach it gives its groups to one that does, once, and one that nobody reaches, or
 // that comes and goes for all of them, moves nothing.
 func TestGatewayDecidesBetweenDirectors(t *testing.T) {
+	t.Parallel()
 	var gw *lab.Host
 	down := trial{
 		name: "the gateway is down for everybody", id: "N20", expect: stays, bound: withoutLoss, hold: 4 * time.Second,

@@ -42,6 +42,7 @@ func saysHeld(t *testing.T, s *site.Site, owner *site.Node) {
 // quorum_loss hold: an owner that loses the majority keeps its address, says that it is unprotected, and gives it up when its gateway
 // goes; once a majority answers again a lease stands behind it, without an interruption. Takes 45 s.
 func TestQuorumLossHold(t *testing.T) {
+	t.Parallel()
 	s := setUp(t, func(p *site.Plan) { p.Cluster = []string{"gateway 10.77.0.254 { interval 0.5 }", "quorum_loss hold"} })
 	gw, err := s.Lab.AddHost("gw", netip.PrefixFrom(gateway4, site.Subnet4.Bits()))
 	if err != nil {

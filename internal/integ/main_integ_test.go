@@ -17,8 +17,12 @@ import (
 	"github.com/hactl/had/internal/lab/vm"
 )
 
-// binVar names the directory of the programs under test.
-const binVar = "HAD_BIN"
+const (
+	// binVar names the directory of the programs under test.
+	binVar = "HAD_BIN"
+	// sitesAtOnce is how many sites play at the same time. Tests that measure interruptions of milliseconds have theirs alone.
+	sitesAtOnce = "2"
+)
 
 func TestMain(m *testing.M) {
 	observer.MaybeRun()
@@ -38,6 +42,10 @@ func run(m *testing.M) int {
 		}
 		defer remove()
 		os.Setenv(binVar, dir)
+	}
+	if err := need.SitesAtOnce(sitesAtOnce); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	return lab.Main(func() int {
 		code := m.Run()

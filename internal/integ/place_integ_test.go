@@ -43,6 +43,7 @@ func places(t *testing.T, s *site.Site, lb1, lb2 int, named map[string]string) {
 
 // Four groups, of which each director is to have its share: they are given, lost, and given back as the rules say, and never had by two.
 func TestEachDirectorHasItsGroups(t *testing.T) {
+	t.Parallel()
 	s := setUp(t, func(p *site.Plan) {
 		p.Version, p.AdvertInterval, p.Preempt, p.Apart, p.VIPs = 3, 300*time.Millisecond, true, true, nil
 		for i := range byte(4) {

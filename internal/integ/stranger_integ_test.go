@@ -16,6 +16,7 @@ import (
 // A host outside the cluster has the address when the directors start: none of them takes it over, all say whose hardware address
 // that is, and once the host is gone the address has an owner.
 func TestAnAddressThatAStrangerHasIsNotTakenOver(t *testing.T) {
+	t.Parallel()
 	for _, vip := range []netip.Addr{site.VIP4, site.VIP6} {
 		t.Run(vip.String(), func(t *testing.T) {
 			s := setUp(t, func(p *site.Plan) { p.VIPs = []netip.Addr{vip} })

@@ -85,6 +85,7 @@ var (
 
 // What other programs and careless people do to addresses and rules behind the daemon's back, to several addresses of both families.
 func TestTampering(t *testing.T) {
+	t.Parallel()
 	second := netip.MustParseAddr("10.77.0.101")
 	s := newSite(t, func(p *site.Plan) { p.VIPs = []netip.Addr{site.VIP4, second, site.VIP6} })
 	for _, tr := range []trial{
@@ -120,6 +121,7 @@ func TestTampering(t *testing.T) {
 
 // What an earlier life left behind is removed before anything else: an address on a director that starts is no second owner.
 func TestLeftoversOfAnEarlierLife(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, nil)
 	play(t, s, trial{
 		name: "the standby is killed, gets the address, and starts again", id: "H05", expect: stays, bound: withoutLoss, hold: 3 * time.Second,

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,12 +105,14 @@ func newSite(t *testing.T, change func(*site.Plan)) *site.Site {
 	return s
 }
 
+var siteNumber atomic.Int32
+
 // setUp sets up a cluster of which nothing runs.
 func setUp(t *testing.T, change func(*site.Plan)) *site.Site {
 	t.Helper()
 	plan := site.Plan{
 		Programs:       programs(),
-		Dir:            lab.RunDir + "/site", // short: it is part of the sockets' paths
+		Dir:            fmt.Sprintf("%s/s%d", lab.RunDir, siteNumber.Add(1)), // short: it is part of the sockets' paths
 		Members:        site.Trio(),
 		VIPs:           []netip.Addr{site.VIP4},
 		AdvertInterval: time.Second,

@@ -35,6 +35,7 @@ func vmacSite(t *testing.T, change func(*site.Plan)) *site.Site {
 
 // TestOneOwnerWithTheVirtualMAC plays faults on directors that share their hardware addresses.
 func TestOneOwnerWithTheVirtualMAC(t *testing.T) {
+	t.Parallel()
 	s := vmacSite(t, nil)
 	for _, tr := range []trial{
 		killOwner, freezeOwner,
@@ -75,6 +76,7 @@ func deleteLink(h *lab.Host, name string) error {
 
 // TestObserverTellsVirtualMACsApart is the positive control: a frozen keepalived keeps its addresses, and that is seen.
 func TestObserverTellsVirtualMACsApart(t *testing.T) {
+	t.Parallel()
 	path := keepalived(t)
 	s := vmacSite(t, func(p *site.Plan) { p.Keepalived = path })
 	for range attempts {

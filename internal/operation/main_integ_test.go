@@ -3,13 +3,13 @@
 package operation
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/hactl/had/internal/lab"
+	"github.com/hactl/had/internal/lab/need"
 	"github.com/hactl/had/internal/lab/observer"
 	"github.com/hactl/had/internal/lab/report"
 	"github.com/hactl/had/internal/lab/site"
@@ -35,14 +35,9 @@ func run(m *testing.M) int {
 		return 1
 	}
 	binaries = programs
-	flag.Parse()
-	chosen := false
-	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
-	if !chosen {
-		if err := flag.Set("test.parallel", sitesAtOnce); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
+	if err := need.SitesAtOnce(sitesAtOnce); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	return lab.Main(func() int {
 		code := m.Run()
