@@ -47,9 +47,12 @@ func TestAMemberBecomesTheOnlyVoterAndTheOldMajorityComesBackAsNewMembers(t *tes
 		}
 		return nil
 	})
-	if !lb1.gossip.answers(w.peer("lb2")) {
-		t.Error("lb2 does not answer by gossip")
-	}
+	w.eventually(5*time.Second, "lb2 answers by gossip", func() error {
+		if !lb1.gossip.answers(w.peer("lb2")) {
+			return errors.New("it does not")
+		}
+		return nil
+	})
 	var refused *ForceError
 	if err := lb1.force("lb2", "w1"); !errors.As(err, &refused) || !strings.Contains(err.Error(), "a majority answers") {
 		t.Fatalf("with a majority: %v", err)

@@ -408,9 +408,10 @@ func (w *world) transfer(from, to *node) {
 	must(w.t, from.host().raft.LeadershipTransferToServer(raft.ServerID(to.Self()), raft.ServerAddress(to.Self())).Error())
 }
 
+// eventually waits for what takes less than the limit on a machine that does nothing else.
 func (w *world) eventually(limit time.Duration, what string, check func() error) {
 	w.t.Helper()
-	deadline := time.Now().Add(limit * patience)
+	deadline := time.Now().Add(2 * limit * patience)
 	for {
 		err := check()
 		if err == nil {
