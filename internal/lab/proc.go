@@ -176,9 +176,7 @@ func (p *Proc) SignalTree(sig syscall.Signal) error {
 				continue
 			}
 			seen[pid], fresh = true, true
-			if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-				errs = append(errs, fmt.Errorf("send %s to process %d of %s on %s: %w", sig, pid, p.name, p.host.name, err))
-			}
+			errs = append(errs, p.signalMember(pid, sig))
 		}
 		if !fresh {
 			break
@@ -187,8 +185,27 @@ func (p *Proc) SignalTree(sig syscall.Signal) error {
 	return errors.Join(errs...)
 }
 
-// KillTree sends SIGKILL to the process and its descendants.
-func (p *Proc) KillTree() error { return p.SignalTree(syscall.SIGKILL) }
+// signalMember sends a signal to a process of this one's session.
+func (p *Proc) signalMember(pid int, sig syscall.Signal) error {
+	if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("send %s to process %d of %s on %s: %w", sig, pid, p.name, p.host.name, err)
+	}
+	return nil
+}
+
+// KillTree sends SIGKILL to the process and its descendants. They are stopped before, and the youngest dies first, so that none has the
+// time to learn of the death of another, and to do something about it.
+func (p *Proc) KillTree() error {
+	errs := []error{p.SignalTree(syscall.SIGSTOP)}
+	young := sessionMembers(p.PID())
+	slices.Sort(young)
+	for _, pid := range slices.Backward(young) {
+		if pid != p.PID() {
+			errs = append(errs, p.signalMember(pid, syscall.SIGKILL))
+		}
+	}
+	return errors.Join(append(errs, p.SignalTree(syscall.SIGKILL))...)
+}
 
 // Stop sends SIGTERM and waits; after the grace period it sends SIGKILL to all that is left and says so in its error.
 func (p *Proc) Stop(grace time.Duration) error {
