@@ -475,7 +475,7 @@ func noteCommand(text string) fsm.Command {
 // submit commits a note through a member.
 func (n *node) submit(t testing.TB, limit time.Duration, text string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), limit*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*limit*patience)
 	defer cancel()
 	if _, err := n.Submit(ctx, noteCommand(text)); err != nil {
 		t.Fatalf("submit through %s: %v", n.name, err)
