@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 func outside() (code int, err error) {
-	programs, err := vm.Installed("keepalived", "ipvsadm", "sh")
+	programs, err := vm.Installed("keepalived", "ipvsadm", "snmpd", "sh")
 	if err != nil {
 		return need.Missing(err), nil
 	}

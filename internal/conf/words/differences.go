@@ -108,6 +108,8 @@ var Differences = []Difference{
 	{Scripts, "runs scripts with the umask of its own files, 0177 unless umask says otherwise",
 		"runs them with the umask that it was started with",
 		"what a script writes is not the daemon's"},
+	{Scripts, "up to 2.2 sends traps about the quorums that are there at its start, and at its end about all real servers and quorums",
+		"sends none at its start, and at its end those about virtual servers with omega", "no server has failed or recovered"},
 	{Scripts, "ends before the mails about its stop have been sent", "gives them a second",
 		"the mail that somebody has stopped it is worth having"},
 	{Scripts, "gives up a mail at the first trouble, and all its recipients if the server refuses one of them",

@@ -34,10 +34,10 @@ const (
 	realStatus  = realServer + ".6"
 )
 
-// protocols are keepalived's numbers.
-var protocols = map[string]int{"TCP": 1, "UDP": 2, "SCTP": 3, "": 4}
+// protocols are keepalived's numbers. To it a firewall mark has the protocol of a virtual server that names none.
+var protocols = map[string]int{"TCP": 1, "UDP": 2, "SCTP": 3, "": 2}
 
-// serverTrap returns the variables of the trap about a change of the load balancer, beginning with snmpTrapOID.
+// serverTrap returns the variables of the trap about a change of the load balancer, beginning with snmpTrapOID, in keepalived's order.
 func serverTrap(routerID string, c notify.ServerChange) []gosnmp.SnmpPDU {
 	v := c.Virtual
 	kind := 2
@@ -53,7 +53,7 @@ func serverTrap(routerID string, c notify.ServerChange) []gosnmp.SnmpPDU {
 	if !c.Up {
 		status = 2
 	}
-	about := []gosnmp.SnmpPDU{number(virtualType, kind), number(virtualProto, protocols[v.Protocol])}
+	about := append(append([]gosnmp.SnmpPDU{number(virtualType, kind)}, which...), number(virtualProto, protocols[v.Protocol]))
 	if c.Real.IsValid() {
 		trap = serverStateChange
 		about = append([]gosnmp.SnmpPDU{number(realFamily, inetVersion(c.Real.Addr())), address(realAddress, c.Real.Addr()),
@@ -65,8 +65,7 @@ func serverTrap(routerID string, c notify.ServerChange) []gosnmp.SnmpPDU {
 		about = append(about, number(quorumStatus, status), gauge(virtualQuorum, v.Quorum))
 	}
 	about = append(about, gauge(serversUp, int64(v.Up)), gauge(serversTotal, int64(v.Total)), text(keepalivedRouterID, routerID))
-	all := []gosnmp.SnmpPDU{{Name: snmpTrapOID, Type: gosnmp.ObjectIdentifier, Value: "." + trap}}
-	return append(append(all, about...), which...)
+	return append([]gosnmp.SnmpPDU{{Name: snmpTrapOID, Type: gosnmp.ObjectIdentifier, Value: "." + trap}}, about...)
 }
 
 func address(oid string, a netip.Addr) gosnmp.SnmpPDU {

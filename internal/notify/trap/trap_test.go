@@ -85,12 +85,12 @@ func TestTheVariablesAreThoseOfKeepalived(t *testing.T) {
 }
 
 // TestTrapsAboutServersAreThoseOfTheMIB: the objects that KEEPALIVED-MIB names in realServerStateChange and
-// virtualServerQuorumStateChange, and those of the kind of virtual server.
+// virtualServerQuorumStateChange, and those of the kind of virtual server, in the order of keepalived 2.2.7.
 func TestTrapsAboutServersAreThoseOfTheMIB(t *testing.T) {
 	web := notify.VirtualServer{Address: netip.MustParseAddrPort("192.0.2.1:80"), Protocol: "TCP", Quorum: 2, Up: 1, Total: 3}
 	const mib = "1.3.6.1.4.1.9586.100.5.3"
 	const trap = "1.3.6.1.6.3.1.1.4.1.0=." + mib
-	const counts = " " + mib + ".3.1.21=1 " + mib + ".3.1.20=3 1.3.6.1.4.1.9586.100.5.1.2.0=RID "
+	const counts = " " + mib + ".3.1.21=1 " + mib + ".3.1.20=3 1.3.6.1.4.1.9586.100.5.1.2.0=RID"
 	group, mark := web, web
 	group.Group, mark.Mark, mark.Protocol = "G", 7, ""
 	for name, test := range map[string]struct {
@@ -99,11 +99,11 @@ func TestTrapsAboutServersAreThoseOfTheMIB(t *testing.T) {
 	}{
 		"server down": {notify.ServerChange{Virtual: web, Real: netip.MustParseAddrPort("10.0.0.1:8080")},
 			trap + ".5.0.1 " + mib + ".4.1.3=1 " + mib + ".4.1.4=0a000001 " + mib + ".4.1.5=8080 " + mib + ".4.1.6=2 " + mib + ".3.1.2=2 " +
-				mib + ".3.1.8=1" + counts + mib + ".3.1.5=1 " + mib + ".3.1.6=c0000201 " + mib + ".3.1.7=80"},
+				mib + ".3.1.5=1 " + mib + ".3.1.6=c0000201 " + mib + ".3.1.7=80 " + mib + ".3.1.8=1" + counts},
 		"quorum of a mark gained": {notify.ServerChange{Virtual: mark, Up: true}, trap + ".5.0.2 " + mib + ".3.1.2=1 " + mib +
-			".3.1.8=4 " + mib + ".3.1.23=1 " + mib + ".3.1.22=2" + counts + mib + ".3.1.4=7"},
-		"end of a group": {notify.ServerChange{Virtual: group, Ending: true}, trap + ".5.0.2 " + mib + ".3.1.2=3 " + mib + ".3.1.8=1 " +
-			mib + ".3.1.23=3 " + mib + ".3.1.22=2" + counts + mib + ".3.1.3=G"},
+			".3.1.4=7 " + mib + ".3.1.8=2 " + mib + ".3.1.23=1 " + mib + ".3.1.22=2" + counts},
+		"end of a group": {notify.ServerChange{Virtual: group, Ending: true}, trap + ".5.0.2 " + mib + ".3.1.2=3 " + mib + ".3.1.3=G " +
+			mib + ".3.1.8=1 " + mib + ".3.1.23=3 " + mib + ".3.1.22=2" + counts},
 	} {
 		if got := line(serverTrap("RID", test.change)); got != test.want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, test.want)
