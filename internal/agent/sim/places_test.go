@@ -37,6 +37,9 @@ func TestGroupsAreWhereTheyAreToBe(t *testing.T) {
 	apart := fencing.PlaceConfig{Rules: map[string]fencing.PlaceRules{"G2": {ApartFrom: []string{"G1"}}}}
 	share := fencing.PlaceConfig{MaxGroups: 2}
 	never, late := fencing.Failback{Never: true}, fencing.Failback{After: 30 * time.Second}
+	window := func(from, until int) fencing.PlaceConfig { // minutes after the wall clocks' beginning
+		return own(fencing.Failback{Window: true, From: (firstMinute + from) % (24 * 60), Until: (firstMinute + until) % (24 * 60)})
+	}
 	lost := func(machine int, d time.Duration) []Fault { return []Fault{{Kind: KillProc, On: machine, For: d}} }
 	flap := func(kind Kind, by int64) (faults []Fault) { // for half an hour
 		for at := time.Duration(0); at < 30*time.Minute; at += 12 * time.Second {
@@ -66,6 +69,12 @@ func TestGroupsAreWhereTheyAreToBe(t *testing.T) {
 		{name: "comes back, and not for 30 s", groups: 2, places: own(late), faults: slices.Concat(lost(0, 5*time.Second),
 			[]Fault{{At: 20 * time.Second, Kind: Script, On: 0, For: time.Second}, {At: 45 * time.Second, Kind: Script, On: 0, For: time.Second},
 				{At: 70 * time.Second, Kind: Script, On: 0, For: hour}}), end: " / 1 2", moves: 1},
+		{name: "comes back, and the window opens", groups: 2, places: window(3, 5), faults: lost(0, 10*time.Second), end: "1 / 2", moves: 2},
+		{name: "comes back, and the window has not opened yet", groups: 2, places: window(30, 40), faults: lost(0, 10*time.Second), end: " / 1 2", moves: 1},
+		{name: "comes back after the window", groups: 2, places: window(0, 1), faults: []Fault{{Kind: KillProc, On: 0, For: 80 * time.Second}},
+			end: " / 1 2", moves: 1},
+		{name: "comes back, and the clock is set into the window", groups: 2, places: window(30, 40), faults: slices.Concat(lost(0, 10*time.Second),
+			[]Fault{{At: 30 * time.Second, Kind: StepWall, On: 0, By: int64(33 * time.Minute)}}), end: "1 / 2", moves: 2},
 		{name: "maintenance", groups: 2, places: own(fencing.Failback{}), faults: []Fault{{Kind: Maintain, On: 1, For: hour}}, end: "1 2 / ", moves: 1},
 		{name: "after maintenance", groups: 2, places: own(fencing.Failback{}), faults: []Fault{{Kind: Maintain, On: 1, For: 10 * time.Second}},
 			end: "1 / 2", moves: 2},
