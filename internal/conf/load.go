@@ -74,7 +74,7 @@ func newLoader(opts Options) *loader {
 // read makes a configuration of the blocks that were read.
 func (l *loader) read() {
 	l.declare()
-	l.cfg.source = newSource(l.opts, l.tree.Top, l.declared["virtual_server_group"])
+	l.cfg.source = newSource(l.opts, l.tree.Top)
 	l.statements(l.tree.Top, words.Root, l.rootWords())
 	l.resolveGlobal()
 	l.resolveInstances()

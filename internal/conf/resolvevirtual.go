@@ -35,13 +35,13 @@ func (l *loader) resolveVirtualServers() {
 			continue
 		}
 		seen[name] = d.Pos
-		from := serviceSource{node: d.node}
 		d.Servers = make([]RealServer, 0, len(d.servers))
+		nodes := make([]*Node, 0, len(d.servers))
 		for _, r := range d.servers {
-			d.Servers, from.servers = append(d.Servers, r.RealServer), append(from.servers, r.node)
+			d.Servers, nodes = append(d.Servers, r.RealServer), append(nodes, r.node)
 		}
 		l.cfg.VirtualServers = append(l.cfg.VirtualServers, d.VirtualServer)
-		l.cfg.source.servers = append(l.cfg.source.servers, from)
+		l.cfg.source.servers = append(l.cfg.source.servers, sourceOf(d.node, l.declared["virtual_server_group"][d.Group], nodes))
 	}
 	l.sharedServices()
 }

@@ -28,20 +28,19 @@ type ServiceServer struct {
 // source is what a Config keeps of its files. It is of no meaning for the configuration.
 type source struct {
 	opts    Options
-	around  []*Node          // blocks that checkers and virtual servers depend on
-	groups  map[string]*Node // virtual_server_group by name
-	servers []serviceSource  // of the virtual servers, in their order
+	around  []*Node         // blocks that checkers and virtual servers depend on
+	servers []serviceSource // of the virtual servers, in their order
 }
 
-// serviceSource is the block of a virtual server with those of its real servers, in their order.
+// serviceSource is the text of a virtual server with those of its real servers, in their order. What was read is ten times as large.
 type serviceSource struct {
-	node    *Node
-	servers []*Node
+	text    string
+	servers []string
 }
 
 // newSource picks from the blocks outside any block.
-func newSource(opts Options, top []*Node, groups map[string]*Node) *source {
-	s := &source{opts: opts, groups: groups}
+func newSource(opts Options, top []*Node) *source {
+	s := &source{opts: opts}
 	for _, n := range top {
 		switch n.Keyword() {
 		case "global_defs", "SSL", "bfd_instance", "track_file", "vrrp_track_file":
@@ -72,40 +71,64 @@ func (c *Config) Services() []Service {
 	all := make([]Service, len(c.VirtualServers))
 	for i := range c.VirtualServers {
 		v, from := &c.VirtualServers[i], c.source.servers[i]
-		var b strings.Builder
-		if group := c.source.groups[v.Group]; group != nil {
-			write(&b, group, 0)
-		}
-		whole := *from.node
-		whole.Children = slices.DeleteFunc(slices.Clone(whole.Children), func(n *Node) bool { return n.Keyword() == "real_server" })
-		write(&b, &whole, 0)
-		all[i] = Service{Key: v.Key(), Text: b.String()}
+		all[i] = Service{Key: v.Key(), Text: from.text}
 		for j := range v.Servers {
-			var text strings.Builder
-			write(&text, from.servers[j], 1)
-			all[i].Servers = append(all[i].Servers, ServiceServer{v.Servers[j].Key(), text.String()})
+			all[i].Servers = append(all[i].Servers, ServiceServer{v.Servers[j].Key(), from.servers[j]})
 		}
 	}
 	return all
 }
 
+// sourceOf keeps the text of a virtual server, of the group that it names, and of its real servers.
+func sourceOf(virtual, group *Node, servers []*Node) (from serviceSource) {
+	whole := *virtual
+	whole.Children = slices.DeleteFunc(slices.Clone(whole.Children), func(n *Node) bool { return n.Keyword() == "real_server" })
+	var b strings.Builder
+	if group != nil {
+		write(&b, group, 0)
+	}
+	write(&b, &whole, 0)
+	end := b.Len()
+	ends := make([]int, len(servers))
+	for i, n := range servers {
+		write(&b, n, 1)
+		ends[i] = b.Len()
+	}
+	text := strings.Clone(b.String()) // of one length and no more
+	from = serviceSource{text: text[:end], servers: make([]string, len(servers))}
+	for i := range servers {
+		from.servers[i], end = text[end:ends[i]], ends[i]
+	}
+	return from
+}
+
 // write writes a statement with its block.
 func write(b *strings.Builder, n *Node, depth int) {
-	indent := strings.Repeat("    ", depth)
-	b.WriteString(indent + writable(n.Line))
+	indent(b, depth)
+	b.WriteString(writable(n.Line))
 	if n.IsBlock {
 		b.WriteString(" {\n")
 		for _, child := range n.Children {
 			write(b, child, depth+1)
 		}
-		b.WriteString(indent + "}")
+		indent(b, depth)
+		b.WriteString("}")
 	}
 	b.WriteString("\n")
+}
+
+func indent(b *strings.Builder, depth int) {
+	for range depth {
+		b.WriteString("    ")
+	}
 }
 
 // writable is a statement as it was read such that it reads as that again: what begins a comment is protected once more,
 // and blanks between words are one space, unless quotes or backslashes may have a say in it.
 func writable(line string) string {
+	if !strings.ContainsAny(line, "\"'\\#!\t\v\f\r") && !strings.Contains(line, "  ") {
+		return strings.TrimSpace(line) // as nearly always
+	}
 	var b strings.Builder
 	quoted := false
 	for i := 0; i < len(line); i++ {

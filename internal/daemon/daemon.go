@@ -39,7 +39,8 @@ const (
 )
 
 // While a program starts most of what it allocates stays, above all its configuration: to look for what does not costs more than it
-// frees. For so long garbage is collected when there is so much of it, in percent of what is in use.
+// frees. For so long garbage is collected when there is so much of it, in percent of what is in use; then what the start has left goes
+// back to the kernel.
 const (
 	startTime      = 5 * time.Second
 	startGCPercent = 800
@@ -102,7 +103,10 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 		return detach(name, args, stderr)
 	}
 	usual := debug.SetGCPercent(startGCPercent)
-	time.AfterFunc(startTime, func() { debug.SetGCPercent(usual) })
+	time.AfterFunc(startTime, func() {
+		debug.SetGCPercent(usual)
+		debug.FreeOSMemory()
+	})
 	c, findings, err := reread()
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: configuration: %v\n", name, err)
