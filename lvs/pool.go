@@ -347,9 +347,9 @@ func (p *Pool) Found(name string, address netip.AddrPort, id string, found Verdi
 		found.Adds = 0
 	}
 	c := s.checks[id]
-	unchanged := c.ran && c.Verdict == found
+	confirmed := c.Verdict == found && (c.ran || found.Up) // the first to say that it is down tells more than what was assumed
 	c.Verdict, c.ran = found, true
-	if !unchanged {
+	if !confirmed {
 		p.changed(v, s, &out)
 	}
 	return out
