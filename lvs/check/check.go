@@ -48,8 +48,11 @@ type Probe interface {
 	prepare(e *Engine) (prober, error)
 }
 
-// prober makes attempts of one check, one at a time.
-type prober interface {
+// prober makes attempts of one check, one at a time: a *connector, for which the Engine connects, or an attempter.
+type prober any
+
+// attempter makes attempts that take a goroutine.
+type attempter interface {
 	// attempt makes the attempt of a step and returns when it is over, at the latest soon after the end of ctx, whose
 	// deadline bounds the attempt as a whole.
 	attempt(ctx context.Context, step int) verdict.Outcome

@@ -41,15 +41,23 @@ func testOptions() Options {
 // try makes one attempt.
 func try(t *testing.T, p Probe, step int, limit time.Duration) verdict.Outcome {
 	t.Helper()
-	e := New(testOptions())
+	options := testOptions()
+	first := make(chan Result, 1)
+	options.Report = func(r Result) { first <- r }
+	e := New(options)
 	defer e.Close()
+	if _, ok := p.(TCP); ok {
+		e.Set([]Check{{Schedule: Schedule{Interval: time.Hour}, Probe: p}})
+		r := next(t, first)
+		return verdict.Outcome{OK: r.Up, Reason: r.Reason}
+	}
 	prober, err := p.prepare(e)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	return prober.attempt(ctx, step)
+	return prober.(attempter).attempt(ctx, step)
 }
 
 // expect makes one attempt and compares its outcome. An empty reason stands for success.
@@ -165,6 +173,8 @@ func TestTCP(t *testing.T) {
 func TestBlackhole(t *testing.T) {
 	t.Parallel()
 	hole := blackhole(t)
+	reset := serve(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) })
+	expect(t, TCP{at(reset)}, "")
 	expect(t, TCP{silentAt(hole)}, fmt.Sprintf("connect %v: no answer within 500ms", hole))
 }
 
@@ -545,7 +555,7 @@ func TestMisc(t *testing.T) {
 		{-1, true, false, 0, "deadline"},
 	} {
 		p, _ := Misc{Name: "/bin/x", Script: tt.status, Dynamic: tt.dynamic, Weight: 10}.prepare(e)
-		o := p.attempt(t.Context(), 0)
+		o := p.(attempter).attempt(t.Context(), 0)
 		if o.OK != tt.ok || o.Adjust != tt.adjust || !strings.Contains(o.Reason, tt.reason) {
 			t.Errorf("%+v: %+v", tt, o)
 		}

@@ -32,9 +32,13 @@ func (p *Endpoint) dial(ctx context.Context, kind, protocol int) (*wire, error) 
 		w, err = p.connect(ctx, fd, kind)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("connect %v: %s", p.Target, p.reason(err))
+		return nil, p.notConnected(err)
 	}
 	return w, nil
+}
+
+func (p *Endpoint) notConnected(err error) error {
+	return fmt.Errorf("connect %v: %s", p.Target, p.reason(err))
 }
 
 func (p *Endpoint) tcp(ctx context.Context) (*wire, error) {
@@ -74,7 +78,7 @@ func (p *Endpoint) connect(ctx context.Context, fd, kind int) (*wire, error) {
 	w.limit, _ = ctx.Deadline()
 	w.stop = context.AfterFunc(ctx, func() { w.File.Close() })
 	if begun {
-		if err := w.established(); err != nil {
+		if err := w.established(to); err != nil {
 			w.Close()
 			return nil, err
 		}
@@ -83,7 +87,7 @@ func (p *Endpoint) connect(ctx context.Context, fd, kind int) (*wire, error) {
 }
 
 // established waits until the connection is there.
-func (w *wire) established() error {
+func (w *wire) established(to unix.Sockaddr) error {
 	if err := w.SetWriteDeadline(w.deadline()); err != nil {
 		return err
 	}
@@ -93,15 +97,11 @@ func (w *wire) established() error {
 	}
 	var result error
 	err = raw.Write(func(fd uintptr) bool {
-		errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
-		switch {
-		case err != nil:
-			result = err
-		case errno != 0:
-			result = unix.Errno(errno)
-		default:
-			_, err := unix.Getpeername(int(fd))
-			return err == nil // else it is still under way
+		switch result = unix.Connect(int(fd), to); { // again, which says how it went (connect(2))
+		case errors.Is(result, unix.EALREADY):
+			return false
+		case errors.Is(result, unix.EISCONN):
+			result = nil
 		}
 		return true
 	})

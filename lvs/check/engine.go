@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"math"
+	"os"
 	"sync"
 	"time"
 
@@ -25,6 +26,10 @@ const (
 	patience = 4
 
 	lateAfter = 5 * time.Second // an attempt that has to wait longer than this is worth a line in the log
+
+	// gather is the least time between two passes of the loop: attempts that are due within it begin together, and those that
+	// end within it are judged together. To wake this process costs more than an attempt.
+	gather = 10 * time.Millisecond
 )
 
 // Options are what an Engine needs of its surroundings.
@@ -57,33 +62,40 @@ type Engine struct {
 	wake    chan struct{} // 1: something is pending
 
 	// What follows belongs to the loop.
-	checks map[string]*entry
-	lanes  [2]lane
-	done   chan ending // never full
-	late   clock.Time  // when lateness was last logged
+	checks   map[string]*entry
+	lanes    [2]lane
+	connects connects
+	now      clock.Time // of this pass
+	late     clock.Time // when lateness was last logged
 }
 
-// pending is what callers ask for until the loop takes it.
+// pending is what callers ask for, and what has ended, until the loop takes it.
 type pending struct {
 	checks    []Check // with set
 	set       bool
 	suspended map[string]bool
 	doubted   map[string]bool
 	inputs    map[string]verdict.Outcome
+	connected []int32 // connections that are made or refused
+	ended     []ending
 }
 
 // entry is one check.
 type entry struct {
 	Check
-	config verdict.Config
-	state  verdict.State
-	told   Result // the last one that was reported
-	prober prober // nil: an Input, or a check that cannot be made
-	lane   *lane
-	index  int // in the lane's heap; -1: not there
+	config  verdict.Config
+	state   verdict.State
+	told    Result // the last one that was reported
+	removed bool   // the check is there no more
+	prober  prober // nil: an Input, or a check that cannot be made
+	lane    *lane
 
-	ctx    context.Context
-	cancel context.CancelFunc // when the check is removed
+	// An entry is in the heap of its lane while it waits for an attempt, and in that of connects while it waits for a connection.
+	at    clock.Time // that it waits for
+	index int        // -1: in neither heap
+
+	connection connection
+	cancel     context.CancelFunc // ends the attempt under way, if that has a goroutine
 }
 
 // ending is the end of an attempt.
@@ -94,14 +106,19 @@ type ending struct {
 
 // lane is a kind of attempts with a bound of its own: those over the network, and scripts.
 type lane struct {
-	due     dueHeap
+	due     timeHeap
 	running int
 	max     int
 }
 
 // New returns an Engine without checks. Close ends it.
-func New(options Options) *Engine { return newEngine(options, attemptsMax, scriptsMax) }
+func New(options Options) *Engine {
+	e := newEngine(options, attemptsMax, scriptsMax)
+	go e.loop()
+	return e
+}
 
+// newEngine returns an Engine whose loop does not run yet.
 func newEngine(options Options, attempts, scripts int) *Engine {
 	e := &Engine{
 		options:  options,
@@ -111,10 +128,11 @@ func newEngine(options Options, attempts, scripts int) *Engine {
 		wake:     make(chan struct{}, 1),
 		checks:   map[string]*entry{},
 		lanes:    [2]lane{{max: attempts}, {max: scripts}},
-		done:     make(chan ending, attempts+scripts),
+	}
+	e.connects.tell = func(ids []int32) {
+		e.ask(func(p *pending) { p.connected = append(p.connected, ids...) })
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
-	go e.loop()
 	return e
 }
 
@@ -179,62 +197,93 @@ func (e *Engine) loop() {
 	defer close(e.ended)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
-		timer.Reset(e.start())
+	for e.ctx.Err() == nil {
+		next := e.pass()
+		timer.Reset(gather)
 		select {
-		case <-e.wake:
-			e.take()
-		case end := <-e.done:
-			e.end(end)
-			for range len(e.done) { // what ended meanwhile, before the timer is set again
-				e.end(<-e.done)
-			}
 		case <-timer.C:
 		case <-e.ctx.Done():
-			for e.lanes[0].running+e.lanes[1].running > 0 {
-				end := <-e.done
-				end.entry.lane.running--
-			}
+		}
+		if next <= gather {
+			continue
+		}
+		timer.Reset(next - gather)
+		select {
+		case <-timer.C:
+		case <-e.wake:
+		case <-e.ctx.Done():
+		}
+	}
+	for _, x := range e.connects.waiting {
+		x.lane.running--
+	}
+	e.connects.close()
+	for {
+		e.mu.Lock()
+		for _, end := range e.pending.ended {
+			end.entry.lane.running--
+		}
+		e.pending.ended = nil
+		e.mu.Unlock()
+		if e.lanes[0].running+e.lanes[1].running == 0 {
 			return
 		}
+		<-e.wake
 	}
 }
 
-// start begins the attempts that are due, as far as there is room, and returns the time until the next is due.
+// pass does all that is to be done now, and returns the time until there is more.
+func (e *Engine) pass() time.Duration {
+	e.now = e.options.Now()
+	e.take()
+	e.expire()
+	return e.start()
+}
+
+// expire ends the connections that were not made in time.
+func (e *Engine) expire() {
+	for until := &e.connects.until; len(*until) > 0 && !e.now.Before((*until)[0].at); {
+		e.connected((*until)[0], os.ErrDeadlineExceeded)
+	}
+}
+
+// start begins the attempts that are due, as far as there is room, and returns the time until the next is due, or the next
+// connection takes too long.
 func (e *Engine) start() time.Duration {
-	now := e.options.Now()
 	next := time.Duration(math.MaxInt64)
 	for i := range e.lanes {
 		l := &e.lanes[i]
 		for len(l.due) > 0 && l.running < l.max {
 			x := l.due[0]
-			wait := x.state.Due.Sub(now)
+			wait := x.at.Sub(e.now)
 			if wait > 0 {
 				next = min(next, wait)
 				break
 			}
-			if -wait > lateAfter && now.Sub(e.late) > time.Minute {
-				e.late = now
+			if -wait > lateAfter && e.now.Sub(e.late) > time.Minute {
+				e.late = e.now
 				e.options.Log.Warn("health checks are late", "by", (-wait).Round(time.Second), "check", x.ID, "under_way", l.running)
 			}
 			heap.Pop(&l.due)
 			e.step(x, verdict.Tick{})
 		}
 	}
+	if until := e.connects.until; len(until) > 0 {
+		next = min(next, until[0].at.Sub(e.now))
+	}
 	return next
 }
 
 // step gives an event to a check and does what follows.
 func (e *Engine) step(x *entry, event verdict.Event) {
-	now := e.options.Now()
 	var action verdict.Action
-	x.state, action = x.state.Step(&x.config, now, event)
+	x.state, action = x.state.Step(&x.config, e.now, event)
 	switch action := action.(type) {
 	case verdict.Attempt:
-		x.lane.running++
-		go e.attempt(x, x.prober, x.limit(), action.Step)
+		e.begin(x, action.Step)
+		return
 	case verdict.Report:
-		x.told = Result{ID: x.ID, Up: x.state.Up, Adjust: x.state.Adjust, Reason: action.Reason, At: now}
+		x.told = Result{ID: x.ID, Up: x.state.Up, Adjust: x.state.Adjust, Reason: action.Reason, At: e.now}
 		e.options.Report(x.told)
 	case verdict.Note:
 		if x.LogFailures {
@@ -242,27 +291,53 @@ func (e *Engine) step(x *entry, event verdict.Event) {
 		}
 	}
 	if x.prober != nil && !x.state.Due.IsZero() {
-		switch {
-		case x.index < 0:
-			heap.Push(&x.lane.due, x)
-		default:
-			heap.Fix(&x.lane.due, x.index)
-		}
+		x.wait()
 	}
 }
 
-// attempt makes one attempt of a check. It is the attempt's own goroutine.
-func (e *Engine) attempt(x *entry, p prober, limit time.Duration, step int) {
-	ctx, cancel := x.ctx, context.CancelFunc(func() {})
-	if limit > 0 {
-		ctx, cancel = context.WithTimeout(ctx, limit)
+// wait lets a check wait for its next attempt.
+func (x *entry) wait() {
+	x.at = x.state.Due
+	if x.index < 0 {
+		heap.Push(&x.lane.due, x)
+	} else {
+		heap.Fix(&x.lane.due, x.index)
 	}
+}
+
+// begin begins an attempt of a check.
+func (e *Engine) begin(x *entry, step int) {
+	x.lane.running++
+	var ctx context.Context
+	switch p := x.prober.(type) {
+	case *connector:
+		if err := e.connects.begin(x, &p.Endpoint, e.now.Add(p.Timeout)); err != nil {
+			e.end(ending{x, p.outcome(err)})
+		}
+	case attempter:
+		limit := x.limit()
+		if limit > 0 {
+			ctx, x.cancel = context.WithTimeout(e.ctx, limit)
+		} else {
+			ctx, x.cancel = context.WithCancel(e.ctx)
+		}
+		go e.attempt(ctx, x, p, limit, step)
+	}
+}
+
+// connected ends an attempt whose connection was made, or was not because of err.
+func (e *Engine) connected(x *entry, err error) {
+	e.connects.end(x)
+	e.end(ending{x, x.prober.(*connector).outcome(err)})
+}
+
+// attempt makes one attempt of a check. It is the attempt's own goroutine.
+func (e *Engine) attempt(ctx context.Context, x *entry, p attempter, limit time.Duration, step int) {
 	outcome := p.attempt(ctx, step)
 	if !outcome.OK && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		outcome.Reason += fmt.Sprintf(", given up after %v", limit)
 	}
-	cancel()
-	e.done <- ending{x, outcome}
+	e.ask(func(p *pending) { p.ended = append(p.ended, ending{x, outcome}) })
 }
 
 // limit bounds an attempt as a whole; 0: it bounds itself.
@@ -276,7 +351,11 @@ func (x *entry) limit() time.Duration {
 func (e *Engine) end(end ending) {
 	x := end.entry
 	x.lane.running--
-	if e.checks[x.ID] == x {
+	if x.cancel != nil {
+		x.cancel()
+		x.cancel = nil
+	}
+	if !x.removed {
 		e.step(x, verdict.Done{Outcome: end.outcome})
 	}
 }
@@ -287,6 +366,14 @@ func (e *Engine) take() {
 	p := e.pending
 	e.pending = pending{}
 	e.mu.Unlock()
+	for _, id := range p.connected {
+		if x := e.connects.waiting[id]; x != nil {
+			e.connected(x, x.connection.result())
+		}
+	}
+	for _, end := range p.ended {
+		e.end(end)
+	}
 	if p.set {
 		e.set(p.checks)
 	}
@@ -305,7 +392,7 @@ func (e *Engine) take() {
 		case x.prober != nil:
 			e.step(x, verdict.Doubt{})
 		case x.state.Known:
-			x.told.At = e.options.Now()
+			x.told.At = e.now
 			e.options.Report(x.told)
 		}
 	}
@@ -344,9 +431,7 @@ func (e *Engine) set(checks []Check) {
 // add begins a check.
 func (e *Engine) add(c Check) {
 	x := &entry{Check: c, config: c.config(), lane: e.laneOf(c.Probe), index: -1}
-	x.ctx, x.cancel = context.WithCancel(e.ctx)
-	now := e.options.Now()
-	x.state = verdict.Begin(&x.config, now, e.fraction(c.ID))
+	x.state = verdict.Begin(&x.config, e.now, e.fraction(c.ID))
 	e.checks[c.ID] = x
 	var err error
 	if x.prober, err = c.Probe.prepare(e); err != nil {
@@ -354,7 +439,7 @@ func (e *Engine) add(c Check) {
 		return
 	}
 	if x.prober != nil {
-		heap.Push(&x.lane.due, x)
+		x.wait()
 	}
 }
 
@@ -372,16 +457,22 @@ func (e *Engine) update(x *entry, c Check) {
 		return
 	}
 	x.prober = prober
-	if sooner := e.options.Now().Add(x.config.Interval); x.config.Interval < interval && x.index >= 0 && sooner.Before(x.state.Due) {
+	if sooner := e.now.Add(x.config.Interval); x.config.Interval < interval && sooner.Before(x.state.Due) {
 		x.state.Due = sooner
-		heap.Fix(&x.lane.due, x.index)
+		x.wait()
 	}
 }
 
 func (e *Engine) remove(x *entry) {
-	x.cancel()
+	x.removed = true
 	delete(e.checks, x.ID)
-	if x.index >= 0 {
+	switch {
+	case x.connection.id != 0:
+		e.connects.end(x)
+		x.lane.running--
+	case x.cancel != nil:
+		x.cancel()
+	case x.index >= 0:
 		heap.Remove(&x.lane.due, x.index)
 	}
 }
@@ -393,24 +484,24 @@ func (e *Engine) laneOf(p Probe) *lane {
 	return &e.lanes[0]
 }
 
-// dueHeap has the check that is due first on top.
-type dueHeap []*entry
+// timeHeap has the check on top that waits for the earliest time.
+type timeHeap []*entry
 
-func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].state.Due.Before(h[j].state.Due) }
-func (h dueHeap) Swap(i, j int) {
+func (h timeHeap) Len() int           { return len(h) }
+func (h timeHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h timeHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].index, h[j].index = i, j
 }
 
 // Push and Pop serve package heap.
-func (h *dueHeap) Push(x any) {
+func (h *timeHeap) Push(x any) {
 	entry := x.(*entry)
 	entry.index = len(*h)
 	*h = append(*h, entry)
 }
 
-func (h *dueHeap) Pop() any {
+func (h *timeHeap) Pop() any {
 	old := *h
 	last := old[len(old)-1]
 	old[len(old)-1] = nil

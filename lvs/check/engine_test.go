@@ -31,6 +31,7 @@ func engine(t *testing.T, options Options, attempts, scripts int) (*Engine, chan
 	results := make(chan Result, 10000)
 	options.Report = func(r Result) { results <- r }
 	e := newEngine(options, attempts, scripts)
+	go e.loop()
 	t.Cleanup(e.Close)
 	return e, results
 }
@@ -317,14 +318,37 @@ func TestManyChecks(t *testing.T) {
 				t.Errorf("%d of %d attempts are made in second %d", made, n, i)
 			}
 		}
-		if counts.most > 20 || counts.goroutines-before > 2*counts.most+10 {
+		if counts.most > 50 || counts.goroutines-before > 2*counts.most+10 {
 			t.Errorf("%d attempts were under way at once, in %d goroutines", counts.most, counts.goroutines-before)
 		}
 	})
 }
 
-// BenchmarkAttempt tells what one TCP_CHECK costs, its server included.
-func BenchmarkAttempt(b *testing.B) {
+// TestConnects follows connections that are not made: one that takes too long, and one whose check is replaced, makes room for
+// the next.
+func TestConnects(t *testing.T) {
+	t.Parallel()
+	good, hole := answering(t, ""), blackhole(t)
+	e, results := engine(t, testOptions(), 1, 1)
+	slow := TCP{at(hole)}
+	slow.Timeout = 300 * time.Millisecond
+	e.Set([]Check{{ID: "slow", Schedule: Schedule{Interval: time.Hour}, Probe: slow}})
+	if r := next(t, results); r.Up || r.Reason != fmt.Sprintf("connect %v: no answer within 300ms", hole) {
+		t.Errorf("%+v", r)
+	}
+	slow.Timeout = time.Hour
+	e.Set([]Check{{ID: "slow", Schedule: quick, Probe: slow}})
+	none(t, results, 1500*time.Millisecond) // it is under way
+	e.Set([]Check{{ID: "good", Schedule: quick, Probe: TCP{at(good)}}})
+	if r := next(t, results); r.ID != "good" || !r.Up || r.Reason != fmt.Sprintf("connect %v: done", good) {
+		t.Errorf("%+v", r)
+	}
+	e.Set([]Check{{ID: "slow", Schedule: quick, Probe: slow}})
+	none(t, results, 1500*time.Millisecond) // that Close ends it
+}
+
+// BenchmarkConnect tells what one TCP_CHECK costs, its server included, from its begin to the verdict that all is as before.
+func BenchmarkConnect(b *testing.B) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -339,10 +363,54 @@ func BenchmarkAttempt(b *testing.B) {
 			c.Close()
 		}
 	}()
-	p, _ := TCP{at(netip.MustParseAddrPort(l.Addr().String()))}.prepare(nil)
+	options := testOptions()
+	begin := now()
+	options.Now = func() clock.Time { return begin }
+	e := newEngine(options, attemptsMax, scriptsMax)
+	e.Set([]Check{{Probe: TCP{at(netip.MustParseAddrPort(l.Addr().String()))}}})
+	<-e.wake
+	e.pass()
+	begin = begin.Add(time.Minute)
+	e.pass()
 	b.ReportAllocs()
 	for b.Loop() {
-		if o := p.attempt(b.Context(), 0); !o.OK {
+		<-e.wake // it is connected
+		e.pass() // and begins again
+	}
+	if x := e.checks[""]; !x.state.Known || !x.state.Up {
+		b.Errorf("%+v", x.state)
+	}
+	go e.loop()
+	e.Close()
+}
+
+// BenchmarkAttempt tells what one attempt in a goroutine of its own costs, its server included.
+func BenchmarkAttempt(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, "HTTP/1.0 200 OK\r\n\r\nhello\n")
+			_, _ = c.Read(make([]byte, 1000))
+			c.Close()
+		}
+	}()
+	e := New(testOptions())
+	defer e.Close()
+	p, err := get(netip.MustParseAddrPort(l.Addr().String()), URL{}).prepare(e)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if o := p.(attempter).attempt(b.Context(), 0); !o.OK {
 			b.Fatal(o.Reason)
 		}
 	}

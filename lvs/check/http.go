@@ -238,7 +238,7 @@ func (p *httpProber) fetch1(conn net.Conn, u *httpURL, a *answer) error {
 	if err := a.begin(status); err != nil {
 		return err
 	}
-	_, err = io.Copy(a, r)
+	err = a.readAll(r)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil // the end of the connection without the end of TLS
 	}
@@ -246,6 +246,24 @@ func (p *httpProber) fetch1(conn net.Conn, u *httpURL, a *answer) error {
 		return errors.New(p.reason(err))
 	}
 	return err
+}
+
+// readAll takes in what comes up to the end, from the reader's own buffer.
+func (a *answer) readAll(r *bufio.Reader) error {
+	for {
+		_, err := r.Peek(1)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		part, _ := r.Peek(r.Buffered())
+		if _, err := a.Write(part); err != nil {
+			return err
+		}
+		_, _ = r.Discard(len(part))
+	}
 }
 
 // errAnswer marks what is wrong with an answer, not with the connection.

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/hactl/had/lvs/check/verdict"
@@ -12,20 +11,20 @@ type TCP struct{ Endpoint }
 
 func (TCP) schedule(*verdict.Config) {}
 
-type tcpProber struct {
-	TCP
+func (p TCP) prepare(*Engine) (prober, error) {
+	return &connector{p.Endpoint, fmt.Sprintf("connect %v: done", p.Target)}, nil
+}
+
+// connector makes attempts that consist of a connection.
+type connector struct {
+	Endpoint
 	done string // the reason of a success
 }
 
-func (p TCP) prepare(*Engine) (prober, error) {
-	return &tcpProber{p, fmt.Sprintf("connect %v: done", p.Target)}, nil
-}
-
-func (p *tcpProber) attempt(ctx context.Context, _ int) verdict.Outcome {
-	conn, err := p.tcp(ctx)
+// outcome is the one of a connection that was made, or could not be.
+func (p *connector) outcome(err error) verdict.Outcome {
 	if err != nil {
-		return failed(err.Error())
+		return failed(p.notConnected(err).Error())
 	}
-	conn.Close()
 	return succeeded(p.done)
 }
