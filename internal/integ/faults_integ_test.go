@@ -171,6 +171,23 @@ func TestOneOwnerUnderFaults(t *testing.T) {
 			heal: func(s *scene) error { return s.Thaw(s.Witness()) },
 		},
 		{
+			name: "a fifth of all frames between members is lost", id: "N13", expect: whatever, hold: 8 * time.Second,
+			make: func(s *scene) (err error) {
+				for i, a := range s.Nodes {
+					for _, b := range s.Nodes[:i] {
+						err = errors.Join(err, keep(s.Lab.Lose(20, a.Host, b.Host)))
+					}
+				}
+				return err
+			},
+		},
+		{
+			name: "large frames vanish", id: "N17", expect: stays, bound: withoutLoss, hold: 5 * time.Second,
+			make: func(s *scene) error {
+				return keep(s.Lab.Drop("frames of more than 1400 bytes vanish", lab.Filter{LongerThan: 1400}))
+			},
+		},
+		{
 			name: "no file descriptors are left for the owner", id: "P19", expect: stays, bound: withoutLoss, hold: 8 * time.Second,
 			make:   func(s *scene) error { return exhaust(s.owner) },
 			during: hasNone,
