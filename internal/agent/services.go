@@ -30,8 +30,10 @@ const (
 	firstTable   = 5 * time.Second        // how long a start waits for the cluster's services before the file's serve
 	healthEvery  = 50 * time.Millisecond  // between two looks at what this director's checks say
 	tellAgain    = 200 * time.Millisecond // after verdicts that were not committed
-	seedPatience = 30 * time.Second       // for the log to take the first services
-	seedPause    = 2 * time.Second        // at least, before another attempt; at most twice that
+	catchUpWait  = 250 * time.Millisecond // for a leader's word: one that has died gives none, and the next one may be there soon
+	catchUpPause = 50 * time.Millisecond
+	seedPatience = 30 * time.Second // for the log to take the first services
+	seedPause    = 2 * time.Second  // at least, before another attempt; at most twice that
 )
 
 // loadBalancer is a *balancer.Balancer.
@@ -221,24 +223,31 @@ func (s *services) retry() {
 // catchUp waits until this member knows all that had been committed when it started.
 func (s *services) catchUp(ctx context.Context) {
 	for ctx.Err() == nil {
-		if s.member.CatchUp(ctx) == nil {
+		attempt, cancel := context.WithTimeout(ctx, catchUpWait)
+		err := s.member.CatchUp(attempt)
+		cancel()
+		if err == nil {
 			close(s.caughtUp)
 			return
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(tellAgain):
+		case <-time.After(catchUpPause):
 		}
 	}
 }
 
-// known tells whether what this member has applied is what the cluster has, or it has waited for that long enough.
+// known tells whether what this member has applied is what the cluster has, or it has waited for that long enough. Who holds a group
+// has applied the grant, and with it all that was before.
 func (s *services) known() bool {
+	s.mu.Lock()
+	owns := len(s.holds) > 0
+	s.mu.Unlock()
 	select {
 	case <-s.caughtUp:
 		return true
 	default:
-		return time.Since(s.started) >= firstTable
+		return owns || time.Since(s.started) >= firstTable
 	}
 }
 

@@ -34,6 +34,14 @@ func TestNothingIsServedOfAHistory(t *testing.T) {
 	if wait := s.step(t.Context()); wait != healthEvery {
 		t.Errorf("it waits for %s", wait)
 	}
+	s.hold(map[string]uint64{"g": 1})
+	if !s.known() {
+		t.Error("an owner knows what was before its grant")
+	}
+	s.hold(nil)
+	if s.known() {
+		t.Error("it does not own any more, and there is no end of the history yet")
+	}
 	close(s.caughtUp)
 	if !s.known() {
 		t.Error("the end of the history is not noticed")
