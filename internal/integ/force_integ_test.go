@@ -187,6 +187,7 @@ func TestForcedQuorumAgainstTheLiving(t *testing.T) {
 // One of the named is alive and keeps its address, and has a fence device: the quorum is not forced before the device says that it is
 // off, and then nobody ever sees two owners. Takes 35 s.
 func TestForcedQuorumWaitsForTheFenceDevice(t *testing.T) {
+	t.Parallel()
 	power := newSupply(t)
 	s := setUp(t, func(p *site.Plan) {
 		p.Cluster = []string{"gateway 10.77.0.254 { interval 0.5 }", "quorum_loss hold",
