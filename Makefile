@@ -67,14 +67,17 @@ sim-short:
 	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 30m -v -sim.hours=3 -sim.adversarial
 	go test ./cluster -run TestTheRealLogInVirtualTime -count=1 -timeout 30m -v -virtual.seeds=$(VIRTUAL_SEEDS)
 
-# Real daemons in network namespaces, with an outside observer. Needs root; what needs stock keepalived needs `make tools`.
-# The figures that the tests have to show come at the end.
-INTEG_PACKAGES = $(sort $(dir $(shell find . -name '*_integ_test.go')))
+# Real daemons in network namespaces, with an outside observer: the tests in *_integ_test.go. Needs root; what needs stock keepalived
+# needs `make tools`. The figures that the tests have to show come at the end.
+INTEG_FILES    = $(shell find . -name '*_integ_test.go')
+INTEG_PACKAGES = $(sort $(dir $(INTEG_FILES)))
+INTEG_TESTS    = ^($(shell sed -n 's/^func \(Test[A-Za-z0-9_]*\).*/\1/p' $(INTEG_FILES) | sort -u | paste -sd '|'))$$
 IN_VM          = ^(TestVM.*|TestSetWallClock)$$
 REPORT         = $(CURDIR)/build/report
 integ: build
 	@mkdir -p build && rm -f $(REPORT) $(REPORT).faults
-	@HAD_BIN=$(CURDIR)/bin HAD_REPORT=$(REPORT) go test -tags integ -count=1 -p 2 -timeout 30m -skip '$(IN_VM)' $(INTEG_PACKAGES); \
+	@HAD_BIN=$(CURDIR)/bin HAD_REPORT=$(REPORT) go test -tags integ -count=1 -p 2 -timeout 30m -run '$(INTEG_TESTS)' -skip '$(IN_VM)' \
+	$(INTEG_PACKAGES); \
 	code=$$?; cat $(REPORT); exit $$code
 
 # The page of faults, with what the observer saw of each in a run of all tests with real daemons.
