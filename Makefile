@@ -57,7 +57,7 @@ sim:
 ifdef SEED
 	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -v -sim.seed=$(SEED)
 else
-	go test ./internal/agent/sim -run '$(SIM_TESTS)|TestHold' -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.duels=100000 -sim.slow
+	go test ./internal/agent/sim -run '$(SIM_TESTS)|TestHold|TestTheGateway' -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.duels=100000 -sim.slow
 	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.adversarial
 	go test ./cluster -run TestTheRealLogInVirtualTime -count=1 -timeout 6h -v -virtual.seeds=$(VIRTUAL_SEEDS_LONG)
 endif

@@ -40,6 +40,7 @@ type Gateway struct {
 	outcome bool       // of the last probe
 	streak  int        // probes with the same outcome, the last one included
 	since   clock.Time // the first of them; zero: none yet
+	seen    clock.Time // when the last probe that was answered was sent; zero: none was
 }
 
 // result takes in the outcome of a probe.
@@ -83,8 +84,11 @@ func NewGateways(rules []GatewayRules, need int) *Gateways {
 	return g
 }
 
-// Result takes in the outcome of a probe of the gateway of an index.
-func (g *Gateways) Result(now clock.Time, index int, answered bool) {
+// Result takes in the outcome of a probe of the gateway of an index that was sent at a time.
+func (g *Gateways) Result(now clock.Time, index int, sent clock.Time, answered bool) {
+	if answered {
+		g.all[index].seen = sent
+	}
 	g.all[index].result(now, answered)
 	switch raw := g.raw(); {
 	case raw == Blind && !g.lost:
@@ -107,6 +111,17 @@ func (g *Gateways) Sight() Sight {
 		return raw
 	}
 	return Recovers
+}
+
+// Seen is the newest time since which as many gateways as are needed have answered a probe; zero: they never have. Whatever
+// became of the prober, and of this process: from then on nothing is known.
+func (g *Gateways) Seen() clock.Time {
+	var all []clock.Time
+	for i := range g.all {
+		all = append(all, g.all[i].seen)
+	}
+	slices.Sort(all)
+	return all[len(all)-g.need]
 }
 
 // Each is how it sees the gateway of an index.

@@ -36,7 +36,7 @@ func (p *prober) heard(now clock.Time) Sight {
 
 func (p *prober) result(now clock.Time, answered bool) {
 	before := p.g.Sight()
-	p.g.Result(now, 0, answered)
+	p.g.Result(now, 0, now, answered)
 	if s := p.g.Sight(); s != before || len(p.said) == 0 {
 		if p.said = append(p.said, saying{now.Add(p.spread), s}); len(p.said) > 8 {
 			p.said = p.said[1:]
@@ -111,7 +111,7 @@ var second = GatewayRules{Interval: time.Second, Fall: 3, Rise: 2}
 func probe(g *Gateways, now clock.Time, outcomes string) clock.Time {
 	for _, o := range outcomes {
 		for i := range g.all {
-			g.Result(now, i, o == '1')
+			g.Result(now, i, now, o == '1')
 		}
 		now = now.Add(time.Second)
 	}
@@ -145,7 +145,7 @@ func TestAsManyGatewaysAsAreNeeded(t *testing.T) {
 		g := NewGateways([]GatewayRules{second, second, second}, tt.need)
 		for now := clock.Time(1); now < clock.Time(4*time.Second); now = now.Add(time.Second) {
 			for i := range 3 {
-				g.Result(now, i, i < tt.up)
+				g.Result(now, i, now, i < tt.up)
 			}
 		}
 		if got := g.Sight(); got != tt.want {
@@ -178,7 +178,7 @@ func TestAFlappingGatewayIsLostRarely(t *testing.T) {
 			case span > 0 && s == Blind:
 				outcome, until = true, 0
 			}
-			g.Result(now, 0, outcome)
+			g.Result(now, 0, now, outcome)
 			switch s := g.Sight(); {
 			case s == Blind && seen:
 				losses[now/clock.Time(time.Hour)%hours]++

@@ -583,6 +583,17 @@ func (n *Node) Speaks(group string, from netip.Addr) bool {
 	return false
 }
 
+// ByHardware returns what the member says of itself for a group that would answer from a hardware address; false if no other
+// member says that it would.
+func (n *Node) ByHardware(address, group string) (Member, Standing, bool) {
+	for _, m := range sorted(n.standings) {
+		if s := n.standings[m].Groups[group]; m != n.cfg.Self && slices.Contains(strings.Fields(s.Hardware), address) {
+			return m, s, true
+		}
+	}
+	return "", Standing{}, false
+}
+
 // stands takes in what a director says of itself. Somebody may have waited for it.
 func (n *Node) stands(now clock.Time, s Stands) {
 	n.standings[s.Member] = s

@@ -80,6 +80,13 @@ type (
 		Group string
 		Crossing
 	}
+	// Promised says that this member's voter has promised a group to another member. It comes before the answer that tells so:
+	// whoever acts for the group without a lease ends that first.
+	Promised struct {
+		Group string
+		Epoch Epoch
+		To    Member
+	}
 	// NobodyTakes says that the leader found nobody for a group that this member wants to give away.
 	NobodyTakes struct {
 		Group string
@@ -96,6 +103,7 @@ func (YieldTo) action()      {}
 func (Invited) action()      {}
 func (ClaimRefused) action() {}
 func (Contested) action()    {}
+func (Promised) action()     {}
 func (NobodyTakes) action()  {}
 
 // Node is one member's part in the lease protocol. One goroutine calls it.
@@ -132,6 +140,7 @@ type Node struct {
 type peer struct {
 	life      Life
 	heard     clock.Time // last message from it
+	alive     clock.Time // last one that was not about what it gives up: the companion of a dead process says that, too
 	pingAt    clock.Time // next ping
 	roundTrip time.Duration
 	clock     rate
@@ -199,6 +208,9 @@ func (n *Node) receive(now clock.Time, from Member, m Message) {
 		return
 	}
 	n.meet(now, from, m.FromLife)
+	if m.Waive == nil && m.Release == nil && m.Resign == nil {
+		n.peer(from).alive = now
+	}
 	n.dispatch(now, from, m)
 }
 
@@ -278,10 +290,11 @@ func (n *Node) onRenew(now clock.Time, from Member, m Message) {
 	default:
 		for _, g := range r.Groups {
 			answer := n.voter.renew(now, from, m.FromLife, g, r.Promise)
-			if answer.Refused == "" && from != n.cfg.Self && !n.cfg.Broken.KeepOwnWhenSuperseded {
-				if o := n.owned[g.Group]; o != nil && o.holds() && o.epoch < g.Epoch { // H4
+			if o := n.owned[g.Group]; o != nil && answer.Refused == "" && from != n.cfg.Self {
+				if o.holds() && o.epoch < g.Epoch && !n.cfg.Broken.KeepOwnWhenSuperseded { // H4
 					n.lose(o, "another member has been granted a newer epoch", false)
 				}
+				n.do(Promised{Group: g.Group, Epoch: g.Epoch, To: from})
 			}
 			reply.Groups = append(reply.Groups, answer)
 		}
@@ -373,6 +386,18 @@ func (n *Node) Heard(node string) (at clock.Time) {
 		}
 	}
 	return at
+}
+
+// Other is the other one of two voters, and when it was last heard to be alive, in this life; zero if it was not. It is false
+// unless there are exactly two, of which this member is one.
+func (n *Node) Other() (other Member, alive clock.Time, two bool) {
+	all := n.voters()
+	i := slices.Index(all, n.cfg.Self)
+	if len(all) != 2 || i < 0 {
+		return "", 0, false
+	}
+	other = all[1-i]
+	return other, n.peer(other).alive, true
 }
 
 // Ask pings a node now, and not when its turn comes: Heard then tells whether it has answered.

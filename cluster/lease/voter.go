@@ -251,6 +251,14 @@ func (n *Node) Promises(now clock.Time) []PromiseView {
 	return all
 }
 
+// Promised is the newest epoch of a group that this member's voter has promised in this life; zero if none.
+func (n *Node) Promised(group string) Epoch {
+	if p := n.voter.groups[group]; p != nil {
+		return p.epoch
+	}
+	return 0
+}
+
 // AbstainLeft is how long this member's voter still helps nobody because it has just started; zero if it does.
 func (n *Node) AbstainLeft(now clock.Time) time.Duration {
 	return max(n.voter.abstainUntil.Sub(now), 0)

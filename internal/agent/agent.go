@@ -383,6 +383,8 @@ func (a *Agent) prepare(ctx, work context.Context) error {
 		}
 		cfg.Place = placementOf(a.cfg.Cluster)
 		cfg.Hold = a.cfg.Cluster.QuorumLoss == conf.QuorumLossHold
+		cfg.Arbitrate = a.cfg.Cluster.Arbitration == conf.ArbitrationGateway
+		cfg.SightSpan = sightSpan(a.cfg.Cluster.Gateways)
 		log = member.LogState{Cluster: a.opt.Cluster}
 	}
 	a.machine = director.New(a.clock.Now(), cfg, log)

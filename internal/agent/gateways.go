@@ -13,6 +13,7 @@ import (
 	"github.com/hactl/had/fencing"
 	"github.com/hactl/had/fsm"
 	"github.com/hactl/had/internal/agent/director"
+	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/control/api"
 	"github.com/hactl/had/internal/linux/echo"
@@ -35,6 +36,7 @@ type gateway struct {
 // gatewayProbed is the outcome of a probe of the gateway of an index.
 type gatewayProbed struct {
 	index int
+	sent  clock.Time
 	err   error // nil: it has answered
 }
 
@@ -62,9 +64,10 @@ func (a *Agent) probeGateway(index int, g conf.Gateway) {
 	defer tick.Stop()
 	for {
 		ctx, cancel := context.WithTimeout(a.work, g.Timeout)
+		sent := a.clock.Now()
 		err := a.askGateway(ctx, g)
 		cancel()
-		a.post(a.work, gatewayProbed{index, err})
+		a.post(a.work, gatewayProbed{index, sent, err})
 		select {
 		case <-tick.C:
 		case <-a.work.Done():
@@ -94,7 +97,7 @@ func (a *Agent) askGateway(ctx context.Context, g conf.Gateway) error {
 // gatewayProbed counts a probe and tells the machine what follows from it.
 func (a *Agent) gatewayProbed(p gatewayProbed) {
 	g, c := &a.gateways.each[p.index], &a.cfg.Cluster.Gateways[p.index]
-	a.gateways.sight.Result(a.clock.Now(), p.index, p.err == nil)
+	a.gateways.sight.Result(a.clock.Now(), p.index, p.sent, p.err == nil)
 	g.why = ""
 	if p.err != nil {
 		g.why = p.err.Error()
@@ -112,10 +115,18 @@ func (a *Agent) gatewayProbed(p gatewayProbed) {
 var leaseSights = map[fencing.Sight]lease.Sight{fencing.Sees: lease.Sees, fencing.Doubts: lease.Doubts,
 	fencing.Recovers: lease.Recovers, fencing.Blind: lease.Blind}
 
+// sightSpan is for how long an answer of a gateway counts: until as many probes as make it unreachable have been lost.
+func sightSpan(gateways []conf.Gateway) (span time.Duration) {
+	for _, g := range gateways {
+		span = max(span, time.Duration(g.Fall)*g.Interval+g.Timeout)
+	}
+	return span
+}
+
 // tellSight tells the machine how this director sees its gateways, if that is news, and people, if it has lost them or sees
 // them again.
 func (a *Agent) tellSight() {
-	s := director.Sight{Sight: leaseSights[a.gateways.sight.Sight()], Text: a.unseen()}
+	s := director.Sight{Sight: leaseSights[a.gateways.sight.Sight()], Text: a.unseen(), Seen: a.gateways.sight.Seen()}
 	before := a.gateways.told
 	if s == before {
 		return

@@ -66,8 +66,10 @@ func (a *Agent) lookAround(look director.Look, asked map[string][]netip.Addr) {
 	a.post(a.work, f)
 }
 
-// lookedAround takes in who answers for the addresses of a group, and forgets who did before. The virtual MAC of its own routers is nobody's.
+// lookedAround takes in who answers for the addresses of a group, and forgets who did before. The virtual MAC of its own routers is nobody's,
+// and another router's only while this director does not have the group.
 func (a *Agent) lookedAround(f found) {
+	v, _ := a.machine.Group(f.group)
 	for _, name := range a.members[f.group] {
 		clear(a.instances[name].strangers)
 	}
@@ -77,13 +79,14 @@ func (a *Agent) lookedAround(f found) {
 			if !slices.ContainsFunc(held(i.conf), func(addr conf.Address) bool { return addr.Prefix.Addr() == c.Addr.WithZone("") }) {
 				continue
 			}
-			if c.MAC == virtualMAC(i.conf) {
+			virtual := c.MAC == virtualMAC(i.conf)
+			if virtual && v.Held {
 				break
 			}
-			if !a.machine.Node().KnowsHardware(c.MAC.String()) {
+			if !virtual && !a.machine.Node().KnowsHardware(c.MAC.String()) {
 				i.remember(c)
 			}
-			f.Others = append(f.Others, director.Other{Address: c.Addr, Hardware: c.MAC.String()})
+			f.Others = append(f.Others, director.Other{Address: c.Addr, Hardware: c.MAC.String(), Virtual: virtual})
 			break
 		}
 	}

@@ -41,6 +41,9 @@ func (a *Agent) fillReport(r *api.NodeReport, now clock.Time) {
 		if a.cfg.Cluster.QuorumLoss == conf.QuorumLossHold {
 			r.Cluster.QuorumLoss = "hold"
 		}
+		if a.cfg.Cluster.Arbitration == conf.ArbitrationGateway {
+			r.Cluster.Arbitration = "gateway"
+		}
 	}
 	r.Gateways = a.gatewayReports()
 	r.Findings = append(r.Findings, a.findings()...)
@@ -225,6 +228,12 @@ func (a *Agent) protection(r *api.GroupReport, v director.GroupView, now clock.T
 	switch {
 	case v.Kept:
 		r.Unprotected, r.UnprotectedText = true, "quorum_loss hold: no majority answers, its gateway does, and nobody else acts for the addresses"
+		switch {
+		case v.Taken:
+			r.UnprotectedText = "arbitration gateway: taken over without a majority, since the other director was silent and the gateway answers"
+		case a.cfg.Cluster.Arbitration == conf.ArbitrationGateway:
+			r.UnprotectedText = "arbitration gateway: kept without a majority, since the gateway answers and nobody else acts for the addresses"
+		}
 		if a.guard != nil {
 			r.Guard = "open"
 		}

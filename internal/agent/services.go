@@ -130,7 +130,8 @@ func (s *services) hold(epochs map[string]uint64) {
 	if len(epochs) == len(s.holds) {
 		same := true
 		for group, epoch := range epochs {
-			same = same && s.holds[group].Epoch == epoch
+			old, held := s.holds[group]
+			same = same && held && old.Epoch == epoch
 		}
 		if same {
 			return
@@ -139,7 +140,7 @@ func (s *services) hold(epochs map[string]uint64) {
 	holds := make(map[string]shared.Hold, len(epochs))
 	for group, epoch := range epochs {
 		holds[group] = shared.Hold{Epoch: epoch, Since: s.clock()}
-		if old := s.holds[group]; old.Epoch == epoch {
+		if old, held := s.holds[group]; held && old.Epoch == epoch {
 			holds[group] = old
 		}
 	}

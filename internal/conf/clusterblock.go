@@ -327,17 +327,7 @@ func (l *loader) voters(d *clusterDraft) {
 		l.errorf(CodeVoters, at, "all peers are witnesses: nobody can own an address")
 	case n == 1:
 		l.warnf(CodeVoters, at, "the cluster has one peer: nobody can take over from it")
-	case d.Arbitration == ArbitrationGateway:
-		if n != 2 || directors != 2 {
-			l.errorf(CodeVoters, d.at("arbitration"),
-				"arbitration gateway is for two directors without a witness, not for %d peers", n)
-		}
-		if len(d.Gateways) == 0 {
-			l.errorf(CodeVoters, d.at("arbitration"), "arbitration gateway needs a gateway")
-		}
-		l.warnf(CodeNotDone, d.at("arbitration"),
-			"arbitration gateway is not done by this version: the majority decides, which two "+
-				"voters lose with either of them; add a witness")
+	case d.Arbitration == ArbitrationGateway && n == 2: // see arbitration
 	case n == 2:
 		l.warnf(CodeVoters, at, "with two voters the loss of either takes the majority away; add a witness")
 	case n%2 == 0:
@@ -353,6 +343,9 @@ func (l *loader) voters(d *clusterDraft) {
 		l.notef(CodeVoters, at,
 			"there are more witnesses than directors: they alone are a majority, which can own nothing")
 	}
+	if d.Arbitration == ArbitrationGateway {
+		l.arbitration(d, directors)
+	}
 	if d.QuorumLoss == QuorumLossHold {
 		if len(d.Gateways) == 0 {
 			l.errorf(CodeVoters, d.at("quorum_loss"), "quorum_loss hold needs a gateway")
@@ -361,6 +354,24 @@ func (l *loader) voters(d *clusterDraft) {
 			"with quorum_loss hold an owner that is cut off from the others keeps its addresses while they take over: two owners are "+
 				"possible")
 	}
+}
+
+// arbitration checks what the gateway is to decide.
+func (l *loader) arbitration(d *clusterDraft, directors int) {
+	at := d.at("arbitration")
+	if n := len(d.Peers); n != 2 || directors != 2 {
+		l.errorf(CodeVoters, at, "arbitration gateway is for two directors without a witness, not for %d peers with %d witnesses", n, n-directors)
+	}
+	if len(d.Gateways) == 0 {
+		l.errorf(CodeVoters, at, "arbitration gateway needs a gateway")
+	}
+	if d.Fencing == FencingRequired {
+		l.errorf(CodeVoters, at,
+			"arbitration gateway takes over without a majority, and so without the proof that fencing required waits for")
+	}
+	l.warnf(CodeUnprotected, at,
+		"arbitration gateway is no split-brain protection: two directors that reach the gateway, but not each other, both own the "+
+			"addresses; a witness instead of it prevents that")
 }
 
 // peerAddresses refuses peers at addresses that move.

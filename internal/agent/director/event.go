@@ -44,10 +44,12 @@ type (
 		Instance string
 		Address  netip.Addr
 	}
-	// Sight is how this director sees its gateways, and in words what it does not see.
+	// Sight is how this director sees its gateways, in words what it does not see, and since when it knows nothing newer: a
+	// time at which as many as are needed have answered, zero if they never have.
 	Sight struct {
 		Sight lease.Sight
 		Text  string
+		Seen  clock.Time
 	}
 	// Hardware lists the hardware addresses of this director's interfaces, separated by spaces.
 	Hardware struct{ Addresses string }
@@ -114,6 +116,7 @@ type (
 type Other struct {
 	Address  netip.Addr
 	Hardware string
+	Virtual  bool // it answers from the virtual MAC: it is one of the routers
 }
 
 // Action is something for the shell to do, in the order given. The set is lease.Send, lease.Propose, lease.RaiseCeiling

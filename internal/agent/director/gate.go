@@ -34,6 +34,8 @@ func (m *Machine) apply(now clock.Time, actions []lease.Action) {
 			m.contested(now, a)
 		case lease.NobodyTakes:
 			m.nobodyTakes(now, a)
+		case lease.Promised:
+			m.promised(now, a)
 		}
 	}
 }
@@ -99,6 +101,9 @@ func (m *Machine) enter(now clock.Time, g *group) {
 		g.pull.Took(now)
 	}
 	g.phase, g.invitedKind, g.invitedUntil, g.refusal, g.reloaded = held, "", 0, Refusal{}, false
+	if g.keep.taken {
+		g.keep.lookAt = now.Add(m.keepEvery())
+	}
 	for _, i := range g.instances {
 		m.vrrp(now, i, vrrp.Granted{})
 	}
@@ -172,6 +177,7 @@ func (m *Machine) yieldTo(now clock.Time, a lease.YieldTo) {
 	if g == nil || g.epoch != a.Epoch {
 		return
 	}
+	g.yielded = a.Epoch
 	m.leave(now, g, a.Reason, vrrp.Yield{Reason: fmt.Sprintf("%s takes over: %s", a.To, a.Reason)})
 }
 
@@ -195,8 +201,8 @@ func (m *Machine) refused(now clock.Time, a lease.ClaimRefused) {
 			m.note(g, Info, "claim", "not granted: "+a.Reason)
 		}
 	}
-	if a.Holder != "" && a.Holder != m.cfg.Lease.Self {
-		m.rival(now, g, fmt.Sprintf("%s has it", a.Holder))
+	if a.Holder != "" && a.Holder != m.cfg.Lease.Self && g.keptWithout() {
+		m.keepNoMore(now, g, fmt.Sprintf("%s has it", a.Holder))
 	}
 	m.suspect(now, g, a)
 }
@@ -308,6 +314,7 @@ func (m *Machine) settle(now clock.Time) {
 	if m.gated() {
 		m.place(now)
 		m.heirs = nil
+		m.arbitrate(now)
 		for _, g := range m.groups {
 			if len(g.instances) > 0 { // else a reload is about to replace all of them
 				m.claim(now, g)
@@ -408,7 +415,7 @@ func (g *group) priority() uint8 {
 // gone tells whether nothing is visible and the cluster knows, and whoever takes over, too.
 func (m *Machine) gone() bool {
 	for _, g := range m.groups {
-		if g.phase != away {
+		if g.phase != away || m.awaited(g) {
 			return false
 		}
 	}

@@ -16,11 +16,11 @@ func (b *bench) says(eligible bool, sight lease.Sight, absent bool) {
 func TestAnOwnerThatLosesItsGatewayGivesItsGroupToOneThatSeesIt(t *testing.T) {
 	b := owner(t, "x")
 	b.says(true, lease.Sees, false)
-	b.step(Sight{lease.Doubts, ""})
+	b.step(Sight{Sight: lease.Doubts, Text: ""})
 	b.mustNot("give x")
-	b.step(Sight{lease.Recovers, "not yet"})
+	b.step(Sight{Sight: lease.Recovers, Text: "not yet"})
 	b.mustNot("give x")
-	b.step(Sight{lease.Blind, "gateway g does not answer a"})
+	b.step(Sight{Sight: lease.Blind, Text: "gateway g does not answer a"})
 	b.mustTell("give x")
 	if v, _ := b.m.Group("x"); v.WhyNot != "gateway g does not answer a, and b reaches its gateway" {
 		t.Errorf("why not: %q", v.WhyNot)
@@ -39,7 +39,7 @@ func TestAnOwnerThatLosesItsGatewayStaysWhileNobodySeesIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := owner(t, "x")
 			says(b)
-			b.step(Sight{lease.Blind, "gateway g does not answer a"})
+			b.step(Sight{Sight: lease.Blind, Text: "gateway g does not answer a"})
 			b.pass(time.Minute)
 			b.mustNot("give x")
 			b.mustBe("x", true)
@@ -51,7 +51,7 @@ func TestAnOwnerWithoutAGatewayStaysWhenNobodyTakesTheGroup(t *testing.T) {
 	b := owner(t, "x")
 	b.nobody = true
 	b.says(true, lease.Sees, false)
-	b.step(Sight{lease.Blind, "gateway g does not answer a"})
+	b.step(Sight{Sight: lease.Blind, Text: "gateway g does not answer a"})
 	b.pass(time.Minute)
 	b.mustBe("x", true)
 	if n := b.journal("gateway"); n != 1 {
@@ -63,7 +63,7 @@ func TestADirectorWithoutAGatewayLeavesAGroupToOneThatSeesIt(t *testing.T) {
 	for _, sight := range []lease.Sight{lease.Blind, lease.Recovers} {
 		b := start(t, "x")
 		b.says(true, lease.Sees, false)
-		b.step(Sight{sight, "gateway g does not answer a"})
+		b.step(Sight{Sight: sight, Text: "gateway g does not answer a"})
 		b.pass(10 * time.Second)
 		b.mustNot("claim x")
 		b.says(true, lease.Sees, true) // nobody else is left
@@ -73,7 +73,7 @@ func TestADirectorWithoutAGatewayLeavesAGroupToOneThatSeesIt(t *testing.T) {
 	for _, sight := range []lease.Sight{lease.Sees, lease.Doubts} {
 		b := start(t, "x")
 		b.says(true, lease.Sees, false)
-		b.step(Sight{sight, ""})
+		b.step(Sight{Sight: sight, Text: ""})
 		b.pass(10 * time.Second)
 		b.mustBe("x", true)
 	}

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,29 +16,44 @@ import (
 // Kept is the Kind of Journal entries about groups that are kept without a majority.
 const Kept = "held"
 
-// keeping is a group that its owner keeps although no majority of the voters answers (quorum_loss hold): nothing but this director's
-// own word stands behind it, and somebody else may own it as well.
+// keeping is a group that its owner keeps although no majority of the voters answers (quorum_loss hold, arbitration gateway), or that
+// was taken over like that: nothing but this director's own word stands behind it, and somebody else may own it as well.
 //
-// It begins before the lease ends, or never: only an owner that is awake and has heard of no majority for a while extends
+// To keep begins before the lease ends, or never: only an owner that is awake and has heard of no majority for a while extends
 // what the guard leaves open, for a short span each time. What is late by that span is over, like a lease; so a process that is
 // stopped or killed keeps nothing, and neither does one that wakes after its lease, or whose voters answer and refuse.
 type keeping struct {
 	since  clock.Time // zero: it is not kept
-	lapsed bool       // the lease is over: only a new grant puts one behind it again, and it is claimed meanwhile
+	lapsed bool       // there is no lease: only a new grant puts one behind it, and it is claimed meanwhile
+	taken  bool       // there was none when it began
 	metAt  clock.Time // since when a majority has answered again
 	lookAt clock.Time // when to look whether it is to be kept, or still may be; zero: never
+
+	// Since when, and when for the last time, somebody who is to give way acts for it all the same (arbitration gateway).
+	rivalAt, rivalLast clock.Time
 }
 
 func (m *Machine) keepSpan() time.Duration  { return m.cfg.Lease.Duration / 2 }
 func (m *Machine) keepEvery() time.Duration { return m.cfg.Lease.Duration / 4 }
 
+// mayKeep tells whether this director keeps what it has without a majority.
+func (m *Machine) mayKeep() bool { return m.cfg.Hold || m.cfg.Arbitrate }
+
+// keptFor is what keeps a group, in the words of the configuration.
+func (m *Machine) keptFor() string {
+	if m.cfg.Arbitrate {
+		return "arbitration gateway"
+	}
+	return "quorum_loss hold"
+}
+
 // keptWithout tells whether only this director's word stands behind a group.
-func (g *group) keptWithout() bool { return g.phase == held && g.keep.lapsed }
+func (g *group) keptWithout() bool { return (g.phase == held || g.phase == arming) && g.keep.lapsed }
 
 // watchKeep has it looked at in time whether a group is to be kept: while there is time to extend the guard, which is
 // armed for nine tenths of what is left.
 func (m *Machine) watchKeep(now clock.Time, g *group) {
-	if !m.cfg.Hold {
+	if !m.mayKeep() {
 		return
 	}
 	if g.keep.since != 0 {
@@ -48,31 +64,41 @@ func (m *Machine) watchKeep(now clock.Time, g *group) {
 
 // keepOn keeps a group for another span, if it may be; else a group that is kept is given up.
 func (m *Machine) keepOn(now clock.Time, g *group) {
+	until := now.Add(m.keepSpan())
+	if m.cfg.SightSpan > 0 {
+		until = min(until, m.sight.Seen.Add(m.cfg.SightSpan))
+	}
 	switch latest := g.until.Add(-m.keepEvery() / 2); {
 	case g.phase != held || g.keep.since == 0 && now > latest:
-		g.keep = keeping{}
+		g.keep.lookAt = 0
 		return
-	case g.keep.since == 0 && (m.whyNotKeep(g) != "" || m.node.Present(now, m.keepSpan())):
+	case g.keep.since == 0 && (m.whyNotKeep(now, g) != "" || m.node.Present(now, m.keepSpan())), until <= g.until:
 		g.keep.lookAt = now.Add(m.keepEvery() / 4)
 		return
 	case g.keep.since == 0:
 		g.keep.since = now
-		m.note(g, Error, Kept, "UNPROTECTED: kept without a majority (quorum_loss hold): another owner is possible")
+		m.note(g, Error, Kept, "UNPROTECTED: kept without a majority ("+m.keptFor()+"): another owner is possible")
 	}
 	if g.keep.lapsed {
 		m.lookAround(now, g)
 	}
-	g.until, g.keep.lookAt = now.Add(m.keepSpan()), now.Add(m.keepEvery())
+	g.until, g.keep.lookAt = until, now.Add(m.keepEvery())
 	m.do(GuardArm{Group: g.name, Epoch: g.epoch, Until: g.until})
 }
 
 // whyNotKeep says what keeps this director from keeping a group that it holds without a majority; empty: nothing.
-func (m *Machine) whyNotKeep(g *group) string {
+func (m *Machine) whyNotKeep(now clock.Time, g *group) string {
 	if why := m.whyNot(g); why != "" {
 		return why
 	}
 	if m.sight.Sight != lease.Sees && m.sight.Sight != lease.Doubts {
 		return m.sight.Text
+	}
+	if m.sightOld(now) {
+		return fmt.Sprintf("no gateway has answered for %v", m.cfg.SightSpan)
+	}
+	if m.cfg.Arbitrate {
+		return "" // a grant may be an old one that this member's log comes to know late; a new one is no lease before the voter here promises it
 	}
 	if grant, ok := m.log.Grant(g.name); ok && lease.Epoch(grant.Epoch) > g.epoch && grant.Member != m.cfg.Lease.Self {
 		return fmt.Sprintf("%s was granted epoch %d", grant.Member, grant.Epoch)
@@ -80,13 +106,18 @@ func (m *Machine) whyNotKeep(g *group) string {
 	return ""
 }
 
+// sightOld tells whether the last answer of the gateways is too old to count.
+func (m *Machine) sightOld(now clock.Time) bool {
+	return m.cfg.SightSpan > 0 && (m.sight.Seen.IsZero() || now >= m.sight.Seen.Add(m.cfg.SightSpan))
+}
+
 // keepWhile gives up what may not be kept any longer. It comes before and after everything else in a step.
 func (m *Machine) keepWhile(now clock.Time) {
-	if !m.cfg.Hold {
+	if !m.mayKeep() {
 		return
 	}
 	for _, g := range m.groups {
-		if g.phase != held || g.keep.since == 0 {
+		if g.phase != held && g.phase != arming || g.keep.since == 0 {
 			continue
 		}
 		if why := m.over(now, g); why != "" {
@@ -100,16 +131,11 @@ func (m *Machine) over(now clock.Time, g *group) string {
 	if now >= g.until {
 		return "this director was late to keep it"
 	}
-	if why := m.whyNotKeep(g); why != "" {
+	if why := m.whyNotKeep(now, g); why != "" {
 		return why
 	}
-	if !g.keep.lapsed {
+	if !g.keep.lapsed || m.cfg.Arbitrate {
 		return ""
-	}
-	for _, p := range m.node.Promises(now) {
-		if p.Group == g.name && p.Holder != m.cfg.Lease.Self && p.Left > 0 {
-			return fmt.Sprintf("%s has a lease", p.Holder)
-		}
 	}
 	// With a majority there is a lease, for this director or for another one, as soon as the log has a leader.
 	if !m.node.Present(now, min(m.contact(), now.Sub(g.keep.since))) {
@@ -138,11 +164,44 @@ func (m *Machine) keepNoMore(now clock.Time, g *group, why string) {
 	m.leave(now, g, why, ev)
 }
 
-// rival is somebody else who acts for a group: one that is kept is left to them.
-func (m *Machine) rival(now clock.Time, g *group, who string) {
-	if g.keptWithout() {
-		m.keepNoMore(now, g, who)
+// promised: the voter here promises a group to another member, which will own it by a lease. What is kept ends first.
+func (m *Machine) promised(now clock.Time, a lease.Promised) {
+	if g := m.byName[a.Group]; g != nil && g.keptWithout() {
+		m.keepNoMore(now, g, fmt.Sprintf("%s has a lease", a.To))
 	}
+}
+
+// rival is somebody else who acts for a group: one that is kept is left to them. Of two directors that arbitrate, the one that is
+// preferred keeps it: order is positive if that is the other one. It gives up, too, if the other one goes on: that one does not hear
+// it, and would never give way.
+func (m *Machine) rival(now clock.Time, g *group, order int, who string) {
+	if !g.keptWithout() {
+		return
+	}
+	if m.cfg.Arbitrate && order <= 0 {
+		k, patience := &g.keep, m.majorityPatience()
+		if k.rivalAt.IsZero() || now >= k.rivalLast.Add(patience) {
+			k.rivalAt = now
+		}
+		k.rivalLast = now
+		if now < k.rivalAt.Add(patience) {
+			return
+		}
+		who += ", and goes on although this director is preferred"
+	}
+	m.keepNoMore(now, g, who)
+}
+
+// answered: somebody answers for an address of a group. Of directors that arbitrate the one of the lower priority gives way;
+// between equal ones advertisements decide.
+func (m *Machine) answered(now clock.Time, g *group, o Other) {
+	order := 1
+	if _, s, known := m.node.ByHardware(o.Hardware, g.name); known {
+		order = cmp.Compare(s.Priority, g.priority())
+	} else if o.Virtual {
+		order = 0
+	}
+	m.rival(now, g, order, fmt.Sprintf("%s answers for %s", o.Hardware, o.Address))
 }
 
 // keeps tells whether who advertises a group is a member that keeps it without a majority: this director has the lease, so no

@@ -92,8 +92,8 @@ func TestWhatIsKeptIsGivenUpForAnybodyElseAndForEveryFault(t *testing.T) {
 		},
 		"a claim on the LAN":   func(b *bench) { b.step(Competitor{Instance: "x", Address: vip, Hardware: mac.String()}) },
 		"an answer on the LAN": func(b *bench) { b.others = []Other{{Hardware: mac.String(), Address: vip}}; b.pass(D) },
-		"no gateway":           func(b *bench) { b.step(Sight{lease.Blind, "gateway g does not answer a"}) },
-		"not yet a gateway":    func(b *bench) { b.step(Sight{lease.Recovers, "gateway g answers a again"}) },
+		"no gateway":           func(b *bench) { b.step(Sight{Sight: lease.Blind, Text: "gateway g does not answer a"}) },
+		"not yet a gateway":    func(b *bench) { b.step(Sight{Sight: lease.Recovers, Text: "gateway g answers a again"}) },
 		"a fault":              func(b *bench) { b.step(Fault{Instance: "x", Cause: "script"}) },
 		"no way to add them":   func(b *bench) { b.step(AddressesFailed{Instance: "x", Reason: "no"}) },
 		"the end":              func(b *bench) { b.step(Shutdown{}) },
@@ -124,7 +124,7 @@ func TestWhatIsKeptIsGivenUpForAnybodyElseAndForEveryFault(t *testing.T) {
 	}
 	b := kept(t)
 	b.step(Advert{Instance: "x", From: netip.MustParseAddr("10.0.0.2"), Interval: time.Second}) // who resigns is no rival
-	b.step(Sight{lease.Doubts, ""})
+	b.step(Sight{Sight: lease.Doubts, Text: ""})
 	b.pass(D)
 	b.mustBe("x", true)
 }

@@ -16,7 +16,9 @@ type look struct {
 	kind   lease.ClaimKind // of the claim that it was for
 	until  clock.Time      // while it runs: when it is over without an answer
 	done   clock.Time      // when the last one found nobody
-	found  bool            // the last one has found somebody: nothing is claimed before one finds nobody
+	found  bool            // the last one has found a stranger: nothing is claimed before one finds nobody
+	began  clock.Time      // when the last one began
+	alone  bool            // the last one has found nobody at all, members included
 	waits  bool            // the guard is open and the group waits for it
 }
 
@@ -40,7 +42,7 @@ func (m *Machine) lookAround(now clock.Time, g *group) {
 	}
 	m.looks++
 	span := m.lookSpan()
-	g.look.serial, g.look.until = m.looks, now.Add(2*span)
+	g.look.serial, g.look.until, g.look.began, g.look.alone = m.looks, now.Add(2*span), now, false
 	m.do(Look{Group: g.name, Serial: m.looks, Within: span})
 }
 
@@ -68,13 +70,14 @@ func (m *Machine) looked(now clock.Time, e Looked) {
 	if g == nil || g.look.until.IsZero() || g.look.serial != e.Serial {
 		return
 	}
-	if len(e.Others) > 0 && g.keptWithout() { // be it a member: no lease binds anybody now
+	g.look.alone = len(e.Others) == 0
+	if !g.look.alone && g.keptWithout() { // be it a member: no lease binds anybody now
 		g.look.until = 0
-		m.rival(now, g, fmt.Sprintf("%s answers for %s", e.Others[0].Hardware, e.Others[0].Address))
+		m.answered(now, g, e.Others[0])
 		return
 	}
 	for _, o := range e.Others {
-		if m.node.KnowsHardware(o.Hardware) {
+		if o.Virtual || m.node.KnowsHardware(o.Hardware) {
 			continue
 		}
 		g.look.until, g.look.done, g.look.waits, g.look.found = 0, 0, false, true

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -20,8 +21,11 @@ type Config struct {
 	Lease   *lease.Config // nil: there is no cluster, VRRP alone decides
 	Fencing Fencing
 	Hold    bool // an owner that loses the majority keeps its groups as long as its gateways answer and nobody else acts for them
-	Place   fencing.PlaceConfig
-	Broken  Broken
+	// Arbitrate is Hold for a cluster of two directors, in which the one that is left takes over, too, if its gateways answer.
+	Arbitrate bool
+	SightSpan time.Duration // for how long an answer of the gateways counts; zero: until Sight says that it does not
+	Place     fencing.PlaceConfig
+	Broken    Broken
 }
 
 // Broken switches single rules off, so that tests can show that each of them is needed. Production leaves it zero.
@@ -30,6 +34,7 @@ type Broken struct {
 	AddBeforeCovered       bool // A1: what a reload brings becomes visible before the lease covers it
 	BelieveAnyFence        bool // a device that failed has switched the node off
 	FenceCoversLater       bool // a fence proves what the node held when it was confirmed, and not when it was begun (F05)
+	TakeBeforeBlind        bool // a takeover without a majority does not wait until an owner without a gateway has given up
 }
 
 // Group is one ownership group: the instances of a vrrp_sync_group, or one instance outside any. Addresses are what its
@@ -62,6 +67,7 @@ type Machine struct {
 	names      []string     // of groups
 	byName     map[string]*group
 	instances  map[string]*instance
+	began      clock.Time
 	started    bool
 	stopping   bool
 	stopped    bool
@@ -111,6 +117,8 @@ type group struct {
 	failures   int // in a row
 	look       look
 	keep       keeping
+	yielded    lease.Epoch // the last that was handed over; zero: none
+	takeAt     clock.Time  // when to look whether to take it over without a majority; zero: not by itself
 
 	spot fencing.Place // where it is to be
 	pull fencing.Pull
@@ -165,7 +173,7 @@ type instance struct {
 
 // New returns a machine at rest. log is read during every Step; it is ignored without a cluster.
 func New(now clock.Time, cfg Config, log Log) *Machine {
-	m := &Machine{cfg: cfg, log: log, fences: map[string]*fence{}, byName: map[string]*group{}, instances: map[string]*instance{}, guardTold: told{}}
+	m := &Machine{cfg: cfg, log: log, began: now, fences: map[string]*fence{}, byName: map[string]*group{}, instances: map[string]*instance{}, guardTold: told{}}
 	if cfg.Lease != nil {
 		m.node = lease.NewNode(now, *cfg.Lease, log)
 	}
@@ -313,7 +321,7 @@ func (m *Machine) arrange() {
 
 // deadline is when a Tick is next due to a group; zero: never.
 func (g *group) deadline() clock.Time {
-	at := clock.Earliest(g.invitedUntil, g.resignAfter, g.unfitUntil, g.look.until, g.keep.lookAt)
+	at := clock.Earliest(g.invitedUntil, g.resignAfter, g.unfitUntil, g.look.until, g.keep.lookAt, g.takeAt)
 	for _, i := range g.instances {
 		at = clock.Earliest(at, i.state.Deadline(), i.defendAt)
 	}
@@ -401,7 +409,8 @@ func (m *Machine) advert(now clock.Time, e Advert) {
 	m.touched = append(m.touched, i.group)
 	m.doubt(now, i)
 	if e.Priority != vrrp.PriorityResign {
-		m.rival(now, i.group, fmt.Sprintf("%s advertises it", e.From))
+		order := cmp.Or(cmp.Compare(e.Priority, i.state.Priority), e.From.WithZone("").Compare(i.cfg.Local.WithZone("")))
+		m.rival(now, i.group, order, fmt.Sprintf("%s advertises it", e.From))
 	}
 	m.vrrp(now, i, vrrp.Received{From: e.From, Priority: e.Priority, Interval: e.Interval, Unleased: m.keeps(i.group, e.From)})
 }
@@ -577,7 +586,7 @@ func (m *Machine) competitor(now clock.Time, e Competitor) {
 	i := m.instances[e.Instance]
 	m.doubt(now, i)
 	if i != nil {
-		m.rival(now, i.group, fmt.Sprintf("%s answers for %s", e.Hardware, e.Address))
+		m.answered(now, i.group, Other{Address: e.Address, Hardware: e.Hardware})
 	}
 	if i == nil || i.state.Status != vrrp.Active || !i.defendAt.IsZero() {
 		return

@@ -82,6 +82,7 @@ func (w *world) touched(m *machine, group string) {
 		return // a log that forgets may grant an epoch twice
 	}
 	switch {
+	case epoch == 0 && w.cfg.Arbitrate && o.kept:
 	case epoch == 0:
 		w.violated("S2", "%s answers for %s without a lease", m.name, group)
 	case epoch <= o.over:
@@ -99,8 +100,15 @@ func (w *world) touchedAll(m *machine) {
 
 // unprotected tells whether one of two owners says of itself that it keeps the group without a majority: then nobody has
 // promised that it is the only one.
+//
+// Where the gateway decides, both have to say so, since neither can have a lease that the other one does not know of; and
+// both have reached it lately.
 func (w *world) unprotected(a, b *machine, group string) bool {
-	if !w.says(a, group) && !w.says(b, group) {
+	saying := w.says(a, group) || w.says(b, group)
+	if w.cfg.Arbitrate {
+		saying = w.says(a, group) && w.says(b, group) && a.blindFor() <= 0 && b.blindFor() <= 0
+	}
+	if !saying {
 		return false
 	}
 	w.stats.KeptBeside++
@@ -156,6 +164,14 @@ func (w *world) decided(p *process, a director.Action) {
 		return
 	}
 	m, o := p.machine, w.observed(p.machine, arm.Group)
+	if v, _ := p.director.Group(arm.Group); v.Epoch == arm.Epoch {
+		if v.Kept && !o.kept {
+			w.stats.Kept++
+		}
+		o.kept = v.Kept
+	} else if arm.First {
+		o.kept = false
+	}
 	if arm.First {
 		for _, other := range w.machines {
 			if epoch, too := w.leased(other, arm.Group); too && other != m && !w.unprotected(m, other, arm.Group) {
@@ -165,15 +181,7 @@ func (w *world) decided(p *process, a director.Action) {
 		}
 		o.epoch, o.until, o.shut = arm.Epoch, 0, false
 	}
-	if v, _ := p.director.Group(arm.Group); v.Kept && v.Epoch == arm.Epoch {
-		if !o.kept {
-			w.stats.Kept++
-		}
-		o.kept = true
-	} else if arm.First {
-		o.kept = false
-	}
-	if arm.First && !w.cfg.Adversarial {
+	if arm.First && !w.cfg.Adversarial && !o.kept {
 		key := fmt.Sprintf("%s %d", arm.Group, arm.Epoch)
 		if holder, known := w.checks.holders[key]; known && holder != p.member {
 			w.violated("S3", "%s and %s both hold epoch %d of %s", holder, p.member, arm.Epoch, arm.Group)
@@ -191,7 +199,7 @@ func (w *world) decided(p *process, a director.Action) {
 // lapse looks at a machine when a lease's deadline has come, unless it has moved since (S2, S4).
 func (w *world) lapse(m *machine, arm director.GuardArm) {
 	o := w.observed(m, arm.Group)
-	if o.epoch != arm.Epoch || o.until != arm.Until || o.over >= arm.Epoch {
+	if o.epoch != arm.Epoch || o.until != arm.Until || o.over >= arm.Epoch && arm.Epoch != 0 {
 		return
 	}
 	if now := m.reading(); now < arm.Until { // the clock's rate has changed
@@ -226,7 +234,7 @@ func (w *world) sending(p *process, m lease.Message) {
 func (w *world) gaveUp(p *process, group string, epoch lease.Epoch) {
 	o := w.observed(p.machine, group)
 	o.released = max(o.released, epoch)
-	if under, visible := p.machine.visible(group); visible && under <= epoch && !w.cfg.Adversarial {
+	if under, visible := p.machine.visible(group); visible && under <= epoch && !w.cfg.Adversarial && (under != 0 || !o.kept) {
 		w.violated("S5", "%s releases epoch %d of %s and answers for it under epoch %d", p.member, epoch, group, under)
 	}
 }
@@ -303,6 +311,9 @@ func (w *world) checkRecovered() {
 		if len(owners) != 1 {
 			w.violated("L1", "%s is owned by %q after %v without faults: %s", g.name, owners, w.recoverySpan(), w.why(g.name))
 		}
+	}
+	if w.anyKept() {
+		w.violated("L1", "a group is kept without a lease after %v without faults", w.recoverySpan())
 	}
 	for _, m := range w.machines {
 		p := m.process

@@ -55,6 +55,7 @@ const (
 	Rehome     Kind = "rehome"      // the configuration of On gives an address to another group for For
 	Competitor Kind = "competitor"  // X07: a stranger claims an address
 	Claim      Kind = "claim"       // X03: On is made to believe that there is no owner
+	NoGateway  Kind = "no-gateway"  // N21: the gateway does not answer On; only where it decides
 )
 
 // kinds lists all of them with how often they are drawn, relative to each other.
@@ -257,6 +258,12 @@ func newPlan(cfg Config, s shape, r *random) []Fault {
 			plan = append(plan, Fault{At: at, Kind: Claim, On: pick(r, Other, Other, Owner, r.below(s.directors))})
 		}
 	}
+	if cfg.Arbitrate { // who loses its data is not taken in again by one voter that is left
+		plan = slices.DeleteFunc(plan, func(f Fault) bool { return f.Kind == LoseData })
+		for at := r.span(0, 20*time.Second); at < cfg.Span; at += r.span(0, 20*time.Second) {
+			plan = append(plan, Fault{At: at, Kind: NoGateway, On: pick(r, Owner, Other, 0, 1), For: r.span(0, pick(r, s.lease, 8*s.lease))})
+		}
+	}
 	slices.SortStableFunc(plan, func(a, b Fault) int { return int(a.At - b.At) })
 	return plan
 }
@@ -296,11 +303,16 @@ func (w *world) inject(f Fault) {
 	switch f.Kind {
 	case Cut:
 		cut(func(from, into int) bool { return from == m.index && into == to.index }, clusterPort, vrrpGroup)
+	case NoGateway:
+		m.unsee(f.For)
 	case Isolate:
+		m.unsee(f.For)
 		cut(func(from, to int) bool { return from == m.index || to == m.index }, clusterPort, vrrpGroup)
 	case Deafen:
+		m.unsee(f.For)
 		cut(func(from, to int) bool { return to == m.index }, clusterPort, vrrpGroup)
 	case Mute:
+		m.unsee(f.For)
 		cut(func(from, to int) bool { return from == m.index }, clusterPort, vrrpGroup)
 	case Split:
 		side := newRandom(w.cfg.Seed, 6, uint64(f.At))
@@ -328,6 +340,7 @@ func (w *world) inject(f Fault) {
 			}
 		}
 	case LinkDown:
+		m.unsee(f.For)
 		cut(func(from, to int) bool { return from == m.index || to == m.index }, clusterPort, vrrpGroup)
 		m.blame("eth0 is down", f.For, true)
 	case KillProc:

@@ -46,6 +46,8 @@ type machine struct {
 	armsFail  int            // faults of the guard
 	slow      int            // faults of the disk
 	hungUntil instant
+	blind     int     // faults that cut it off from its gateway
+	blindFrom instant // since when there is one
 
 	stopAtArming time.Duration // the next arming of the guard is interrupted for so long
 }

@@ -107,12 +107,14 @@ func (m *machine) startProcess() {
 		}
 		p.home = w.shape.groups[m.home].name
 		p.director = director.New(m.reading(), director.Config{Node: m.name, Groups: groups, Lease: &cfg,
-			Fencing: m.fencing(&cfg), Place: w.shape.places, Hold: w.cfg.Hold, Broken: w.cfg.Director}, p)
+			Fencing: m.fencing(&cfg), Place: w.shape.places, Hold: w.cfg.Hold,
+			Arbitrate: w.cfg.Arbitrate, SightSpan: w.sightSpan(), Broken: w.cfg.Director}, p)
 	}
 	p.say("starts life %d as %s", p.life, p.member)
 	p.log.begin()
 	if p.director != nil {
 		p.post(director.Start{})
+		p.probe()
 		for _, cause := range sortedKeys(m.causes) {
 			p.fault(cause, false)
 		}
@@ -496,7 +498,7 @@ func (p *process) execute(a director.Action) {
 	case director.Look:
 		w.after(a.Within, func() {
 			if !p.ended {
-				p.post(director.Looked{Group: a.Group, Serial: a.Serial})
+				p.post(director.Looked{Group: a.Group, Serial: a.Serial, Others: w.answers(m, a.Group)})
 			}
 		})
 	case director.SendAdvert:

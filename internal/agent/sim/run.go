@@ -18,6 +18,7 @@ type Config struct {
 	Groups      int           // zero: drawn from the seed
 	Adversarial bool          // the replicated log keeps no promise at all
 	Hold        bool          // owners that lose the majority keep what they have
+	Arbitrate   bool          // two directors and a gateway, which decides when they lose each other
 	Profile     string        // of the faults; empty: drawn from the seed
 	Plan        []Fault       // nil: drawn from the seed
 	Trace       bool          // keep the last lines for Outcome
@@ -45,14 +46,15 @@ type Broken struct {
 
 // Outcome is what became of a run.
 type Outcome struct {
-	Violation *Violation // nil: none
-	Stats     Stats
-	Plan      []Fault
-	Shape     string
-	Owners    map[string]string // at the end: machine by group
-	Before    map[string]string // likewise, when counting began
-	Heirs     map[string]string // and to whom the owners would have handed over then
-	Trace     []string
+	Violation   *Violation // nil: none
+	Stats       Stats
+	Plan        []Fault
+	Shape       string
+	Owners      map[string]string // at the end: machine by group
+	Before      map[string]string // likewise, when counting began
+	Heirs       map[string]string // and to whom the owners would have handed over then
+	Unprotected bool              // at the end: one of them has no lease
+	Trace       []string
 }
 
 // Violation is a broken invariant.
@@ -167,7 +169,8 @@ func Run(cfg Config) Outcome {
 		w.stats.Dark += max(0, w.now.sub(s.until))
 	}
 	w.stats.Simulated = time.Duration(w.now)
-	return Outcome{Violation: w.violation, Stats: w.stats, Plan: w.plan, Shape: w.shape.String(), Owners: w.owners(), Before: before, Heirs: heirs, Trace: w.trace.all()}
+	return Outcome{Violation: w.violation, Stats: w.stats, Plan: w.plan, Shape: w.shape.String(), Owners: w.owners(), Before: before, Heirs: heirs, Unprotected: w.anyKept(),
+		Trace: w.trace.all()}
 }
 
 // eventsPerSecond bounds what a cluster may do in a second of virtual time: more is a machine that calls for itself
@@ -249,6 +252,18 @@ func (w *world) owners() map[string]string {
 		}
 	}
 	return all
+}
+
+// anyKept tells whether somebody answers for a group without a lease.
+func (w *world) anyKept() bool {
+	for _, g := range w.shape.groups {
+		for _, m := range w.machines {
+			if _, visible := m.visible(g.name); visible && w.says(m, g.name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // replacement is how long it may take to make a machine that lost its data a voter again: two changes, each a promise

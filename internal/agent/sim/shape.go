@@ -86,6 +86,9 @@ func newShape(cfg Config, r *random) shape {
 		count = cfg.Groups
 	}
 	s.directors = pick(r, s.voters-1, s.voters-1, s.voters, max(2, s.voters-2))
+	if cfg.Arbitrate {
+		s.voters, s.directors = 2, 2
+	}
 	s.lease = max(s.interval*5/2, 300*time.Millisecond)
 	s.election = pick(r, 150*time.Millisecond, min(max(s.lease*2/5, 150*time.Millisecond), time.Second))
 	s.profile = pick(r, Anything, Anything, Anything, Storm, OneWay, Guards, Leaving, Members, Files)
@@ -132,6 +135,9 @@ func newShape(cfg Config, r *random) shape {
 	s.fencing, s.fenceFail = pick(r, noFencing, noFencing, preferred, required), pick(r, 0, 200_000, 500_000)
 	if s.profile == Fences && s.fencing == noFencing {
 		s.fencing = preferred
+	}
+	if cfg.Arbitrate {
+		s.fencing = noFencing
 	}
 	if cfg.Broken == (Broken{}) && cfg.Lease == (lease.Broken{}) && cfg.Director == (director.Broken{}) {
 		s.places = newPlaces(cfg.Seed, s)

@@ -154,8 +154,6 @@ var effects = map[string]struct {
 
 	"vrrp_instance/authentication/auth_type/AH": {Refused, "without it no other router would be understood; PASS keeps as few off the link"},
 
-	"cluster/arbitration": {Differs, "gateway is not done by this version: the majority decides"},
-
 	"global_defs/dynamic_interfaces": {Differs, "an instance waits for an interface that does not exist in any case"},
 
 	"vrrp_instance/use_vmac":             {Differs, "a VMAC that somebody deletes is made again; kernel parameters of the interface below are put back at stop"},

@@ -98,8 +98,8 @@ func (c *composer) protectionFindings(s api.ClusterStatus) []api.Finding {
 			continue
 		}
 		if r.Cluster.Arbitration == "gateway" {
-			list = append(list, api.Finding{Code: "arbitration-gateway", Severity: api.Warn, Node: n,
-				Text: "UNPROTECTED: " + n + " decides by the gateway when it is alone, which is no split-brain protection",
+			list = append(list, api.Finding{Code: "arbitration-gateway", Severity: api.Info, Node: n,
+				Text: n + " goes by the gateway when it is alone (arbitration gateway), which is no split-brain protection",
 				Next: "add a witness: had-cluster.conf(5)"})
 		}
 		if r.Guard != nil && r.Guard.Kind == "none" {
@@ -117,11 +117,19 @@ func (c *composer) protectionFindings(s api.ClusterStatus) []api.Finding {
 	for _, g := range s.Groups {
 		if g.State == api.Held {
 			list = append(list, api.Finding{Code: "held", Severity: api.Error, Node: g.Owner, Group: g.Name,
-				Text: fmt.Sprintf("UNPROTECTED: %s keeps %s without a majority (quorum_loss hold): another owner is possible",
-					g.Owner, g.Name)})
+				Text: fmt.Sprintf("UNPROTECTED: %s has %s without a majority (%s): another owner is possible",
+					g.Owner, g.Name, c.keptFor(g.Owner))})
 		}
 	}
 	return list
+}
+
+// keptFor is what lets a node own a group without a majority, in the words of its configuration.
+func (c *composer) keptFor(node string) string {
+	if r := c.reports[node]; r != nil && r.Cluster != nil && r.Cluster.Arbitration == "gateway" {
+		return "arbitration gateway"
+	}
+	return "quorum_loss hold"
 }
 
 // forced tells of nodes that were declared dead when a node was made the only voter, until they have come back as new members.
@@ -172,7 +180,7 @@ func (c *composer) quorumFindings(s api.ClusterStatus) []api.Finding {
 		}
 		list = append(list, api.Finding{Code: "no-quorum", Severity: api.Error, Node: c.in.Self.Node, Text: text,
 			Next: "restore the link to " + strings.Join(q.Unreachable, " or ")})
-	case q.Reachable == q.Needed && q.Voters > 1:
+	case q.Reachable == q.Needed && q.Voters > 1 && m.Arbitration != "gateway":
 		f := api.Finding{Code: "no-tolerance", Severity: api.Warn, Next: "add a witness: had-cluster.conf(5)",
 			Text: fmt.Sprintf("one more lost vote stops every group: %d of %d votes are left and %d are needed", q.Reachable, q.Voters, q.Needed)}
 		if len(q.Unreachable) > 0 {

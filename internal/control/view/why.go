@@ -79,8 +79,15 @@ func (c *composer) because(g api.GroupStatus) []string {
 			lines = append(lines, orText("UNPROTECTED", g.StateText))
 		}
 	case api.Held:
-		lines = append(lines, fmt.Sprintf("%s held the lease of epoch %d when the majority was lost", g.Owner, g.Epoch),
-			orText("UNPROTECTED: quorum_loss is hold, so it keeps the addresses without a majority", g.StateText))
+		line := fmt.Sprintf("%s held the lease of epoch %d when the majority was lost", g.Owner, g.Epoch)
+		if own := groupOf(c.reports[g.Owner], g.Name); own != nil && own.Epoch == 0 {
+			line = fmt.Sprintf("%s has taken it over without a lease", g.Owner)
+		}
+		unprotected := "UNPROTECTED"
+		if c.keptFor(g.Owner) == "quorum_loss hold" {
+			unprotected += ": quorum_loss is hold, so it keeps the addresses without a majority"
+		}
+		lines = append(lines, line, orText(unprotected, g.StateText))
 	case api.Unprotected:
 		if g.Owner != "" {
 			lines = append(lines, g.Owner+" won the VRRP election: it hears no advertisement of a higher priority")

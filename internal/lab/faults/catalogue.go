@@ -4,6 +4,7 @@ package faults
 const (
 	simulated = "internal/agent/sim.TestNeverTwoOwners"
 	times     = "internal/agent/sim.TestTimes"
+	pairs     = "internal/agent/sim.TestTimesWithoutAWitness"
 )
 
 // Catalogue lists all faults.
@@ -149,6 +150,18 @@ var Catalogue = []Section{
 		{ID: "X11", Fault: "Garbage and slow clients on the cluster's port", Expected: "leases go on",
 			By: []string{"cluster/transport.TestGarbageAndSlowClientsDisturbNobody"}},
 		{ID: "X12", Fault: "Endless and malformed answers to health checks", Expected: "the check fails; memory is bounded", By: []string{"lvs/check.TestEndless"}},
+	}},
+	{"Two directors without a witness, and a gateway that decides", []Row{
+		{ID: "A01", Fault: "O dies, ends, or is cut off from everybody", Expected: "B takes over", By: []string{pairs}},
+		{ID: "A02", Fault: "O dies, and B is restarted", Expected: "B takes over", By: []string{pairs}},
+		{ID: "A03", Fault: "B dies, or is cut off from everybody", Expected: "nothing moves", By: []string{pairs}},
+		{ID: "A04", Fault: "O is cut off from B and from the gateway, and clients reach both", Expected: "O gives up before B takes over", By: []string{pairs}},
+		{ID: "A05", Fault: "The cluster's port is cut, advertisements pass", Expected: "nothing moves", By: []string{pairs}},
+		{ID: "A06", Fault: "The gateway is down for both", Expected: "nothing moves; nobody takes over from O if it dies then", By: []string{pairs}},
+		{ID: "A07", Fault: "O and B are cut from each other, both reach the gateway", Expected: "two owners, until they meet",
+			By: []string{pairs, "internal/integ.TestTheGatewayDecidesBetweenTwoDirectors"}},
+		{ID: "A08", Fault: "All of these, at any time", Expected: "two owners only if both say that they are unprotected, and both reach the gateway",
+			By: []string{"internal/agent/sim.TestTheGatewayDecidesBetweenTwo"}},
 	}},
 	{"Members and operations", []Row{
 		{ID: "M01", Fault: "W is lost", Expected: "nothing moves"},
