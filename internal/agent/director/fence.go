@@ -102,14 +102,15 @@ func (m *Machine) suspect(now clock.Time, g *group, r lease.ClaimRefused) {
 	m.apply(now, m.node.Ask(now, node))
 }
 
-// ask requests to fence a node that was in doubt and has not answered.
+// ask requests to fence a node that was in doubt and has not answered, if it still holds anything: its leases may be proved to
+// be over by now, and it may be about to come back.
 func (m *Machine) ask(now clock.Time, node string, f *fence) {
 	if f.doubtAt.IsZero() || now < f.doubtAt.Add(m.answerSpan()) {
 		return
 	}
 	asked := f.doubtAt
 	f.doubtAt = 0
-	if m.node.Heard(node) >= asked {
+	if m.node.Heard(node) >= asked || len(m.log.Held(node)) == 0 {
 		return
 	}
 	record, _ := m.log.Fence(node)

@@ -149,6 +149,29 @@ func (x *fencer) request(by string, life uint64) {
 }
 
 // TestAFenceIsWithdrawn: a node that answers during the delay is left alone.
+// Who was doubted while it was being switched off is not switched off once more when it is known to be off.
+func TestADeadNodeIsFencedOnce(t *testing.T) {
+	x := newFencer(t, both)
+	x.silent[standby] = true
+	x.late = true
+	x.pass(2 * D)
+	x.refuse(D)
+	x.pass(D)
+	if x.asked != 1 || len(x.done) != 1 {
+		t.Fatalf("the device was asked %d times", x.asked)
+	}
+	x.pass(2 * D) // until a request may be proposed again
+	x.refuse(4 * D)
+	x.step(x.done[0])
+	if x.stage() != fsm.FenceConfirmed {
+		t.Fatalf("fencing of b is %q", x.stage())
+	}
+	x.pass(6 * D)
+	if x.stage() != fsm.FenceConfirmed || x.asked != 1 {
+		t.Errorf("fencing of b is %q; the device was asked %d times", x.stage(), x.asked)
+	}
+}
+
 func TestAFenceIsWithdrawn(t *testing.T) {
 	x := newFencer(t, Fencing{Automatic: true, Targets: map[string]FenceTarget{"b": {Delay: 3 * D}}})
 	x.silent[standby] = true
