@@ -53,6 +53,7 @@ func (s *scene) cutCluster(n *site.Node) error {
 // Two directors without a witness: the one that is left and sees the gateway keeps what it has, or takes over, and none of both has it
 // when they meet again. Takes 20 s.
 func TestOneOfTwoDirectorsDies(t *testing.T) {
+	t.Parallel()
 	s, _ := newPair(t)
 	back := func(s *scene) error { return s.Start(s.owner) }
 	for _, tr := range []trial{
@@ -70,6 +71,7 @@ func TestOneOfTwoDirectorsDies(t *testing.T) {
 
 // There are never two owners while only one of two directors sees the gateway, or while they hear each other. Takes 40 s.
 func TestTheGatewayDecidesBetweenTwoDirectors(t *testing.T) {
+	t.Parallel()
 	s, gw := newPair(t)
 	for _, tr := range []trial{
 		{name: "the owner of two is cut off from everybody", id: "A01", expect: moves, bound: withinSilence,

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hactl/had/internal/lab"
+	"github.com/hactl/had/internal/lab/need"
 	"github.com/hactl/had/internal/lab/site"
 )
 
@@ -139,7 +140,7 @@ func TestFencing(t *testing.T) {
 	const sim = "/usr/bin/ipmi_sim"
 	for _, program := range []string{sim, "/usr/sbin/fence_ipmilan"} {
 		if _, err := os.Stat(program); err != nil {
-			t.Skip(err)
+			need.Skip(t, "%v", err)
 		}
 	}
 	one, two := newSupply(t), newSupply(t)
