@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hactl/had/internal/lab/need"
 )
 
 // metadata that the agents of these tests print.
@@ -47,7 +49,7 @@ action=$(sed -n 's/^action=//p' lines.$$ | tail -1)
 cat lines.$$ >>lines; rm lines.$$
 [ "$action" = metadata ] && { cat <<'EOF'
 ` + meta + "EOF\nexit 0; }\necho \"" + name + " $action\" >>calls\n" + body
-	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+	if err := need.Program(path, []byte(text)); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hactl/had/internal/conf"
+	"github.com/hactl/had/internal/lab/need"
 )
 
 // onceScript makes a startup script of a text; what it prints goes into a file beside it.
@@ -18,7 +19,7 @@ func onceScript(t *testing.T, text string) (command *conf.Command, printed strin
 	t.Helper()
 	dir := t.TempDir()
 	path, printed := filepath.Join(dir, "script"), filepath.Join(dir, "printed")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\nexec >'"+printed+"'\n"+text+"\n"), 0o755); err != nil {
+	if err := need.Program(path, []byte("#!/bin/sh\nexec >'"+printed+"'\n"+text+"\n")); err != nil {
 		t.Fatal(err)
 	}
 	return &conf.Command{Line: path, Argv: []string{path, "a b"}}, printed

@@ -37,7 +37,7 @@ func newSupply(t *testing.T) *supply {
 	p.set(t, "mode", "honest")
 	for file, text := range map[string]string{"agent": fenceAgent, "chassis": chassis} {
 		path := filepath.Join(p.dir, file)
-		if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, "DIR", p.dir)), 0o755); err != nil {
+		if err := need.Program(path, []byte(strings.ReplaceAll(text, "DIR", p.dir))); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hactl/had/internal/lab"
+	"github.com/hactl/had/internal/lab/need"
 )
 
 // What instances track beyond scripts is changed in the same way for had and for stock keepalived with the same file; both
@@ -199,7 +200,7 @@ func TestTrackers(t *testing.T) {
 		sleep, err := os.ReadFile("/bin/sleep")
 		k.must(err)
 		program := filepath.Join(k.r.dir, "had-tracks-this-one")
-		k.must(os.WriteFile(program, sleep, 0o755))
+		k.must(need.Program(program, sleep))
 		k.begin("vrrp_track_process two {\n    process had-tracks-this-one\n    quorum 2\n    weight 20\n    delay 1\n}\n",
 			"track_process {\n        two\n    }")
 		k.expect(master, "BACKUP 200", "MASTER 200")

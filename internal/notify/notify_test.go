@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hactl/had/internal/lab/need"
 )
 
 // shell returns a script that runs a text in the shell, with "out" a file in dir for its results.
@@ -28,7 +30,7 @@ func shell(t *testing.T, dir, text string) Script {
 	t.Helper()
 	path := filepath.Join(dir, fmt.Sprintf("script%d.sh", time.Now().UnixNano()))
 	text = "#!/bin/sh\nout='" + dir + "/out'\n" + text + "\n"
-	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+	if err := need.Program(path, []byte(text)); err != nil {
 		t.Fatal(err)
 	}
 	return Script{Path: path, Args: []string{path}, Identity: Self()}

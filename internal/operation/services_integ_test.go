@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hactl/had/internal/control/api"
+	"github.com/hactl/had/internal/lab/need"
 	"github.com/hactl/had/internal/lab/site"
 )
 
@@ -37,7 +38,7 @@ func TestVirtualServices(t *testing.T) {
 			s.healthy(n, server, true)
 		}
 	}
-	s.must(os.WriteFile(script, []byte(text), 0o755))
+	s.must(need.Program(script, []byte(text)))
 	block := fmt.Sprintf(`virtual_server %s 80 {
     delay_loop 1
     lb_algo rr

@@ -83,7 +83,7 @@ func start(t *testing.T, user uint32, args ...string) *play {
 	}
 	for _, name := range []string{"had", "hawitness", "hactl"} {
 		data, err := os.ReadFile(filepath.Join(bin, name))
-		must(t, err, os.WriteFile(filepath.Join(p.dir, name), data, 0o755), os.Chmod(filepath.Join(p.dir, name), 0o755))
+		must(t, err, need.Program(filepath.Join(p.dir, name), data), os.Chmod(filepath.Join(p.dir, name), 0o755))
 	}
 	p.cmd = exec.Command(filepath.Join(p.dir, "hactl"), append([]string{"demo"}, args...)...)
 	p.cmd.Env = append(os.Environ(), "TMPDIR="+p.temp, "NO_COLOR=1")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"syscall"
 )
 
 // Programs returns the directory of the programs under test: had, hawitness and hactl. It is the one that HAD_BIN names, or
@@ -23,4 +24,12 @@ func Programs() (dir string, remove func(), err error) {
 		return "", nil, fmt.Errorf("build the programs under test: %w: %s", err, out)
 	}
 	return dir, func() { os.RemoveAll(dir) }, nil
+}
+
+// Program writes a program that can be run at once. No child of this process is begun meanwhile: one that has the file open for
+// writing until it executes its own program would keep this one from being run (ETXTBSY).
+func Program(path string, text []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, text, 0o755)
 }
