@@ -200,11 +200,6 @@ func TestOneOwnerUnderFaults(t *testing.T) {
 			heal:   func(s *scene) error { return restore(s.Directors()...) },
 		},
 		{
-			name: "the owner is cut off, and no file descriptors are left for the standby", id: "P19", expect: moves, bound: withinDownInterval,
-			make: func(s *scene) error { return errors.Join(exhaust(s.other), keep(s.Lab.CutPort(s.owner.Host))) },
-			heal: func(s *scene) error { return restore(s.other) },
-		},
-		{
 			name: "the witness is restarted while the directors do not hear each other", id: "P11", expect: stays, bound: withoutLoss, hold: 4 * time.Second,
 			make: func(s *scene) error {
 				return errors.Join(keep(s.Lab.DropPair(s.owner.Host, s.other.Host)), s.Kill(s.Witness()), s.Start(s.Witness()))

@@ -211,9 +211,9 @@ func playCrowd(t *testing.T, start func(host *lab.Host, file, dir string) *lab.P
 	if n := count(); n != crowd {
 		t.Errorf("%d addresses after the reload, want %d", n, crowd)
 	}
-	must(proc.Signal(syscall.SIGTERM))
 	record.mu.Lock() // what follows is the end
 	t.Cleanup(record.mu.Unlock)
+	must(proc.Signal(syscall.SIGTERM))
 	return record
 }
 
