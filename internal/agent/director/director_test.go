@@ -2,6 +2,7 @@ package director
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -180,6 +181,41 @@ func alone(t *testing.T, group string) *bench {
 	}
 	b.trace = nil
 	return b
+}
+
+// A director without a cluster has no lease and no voters, whatever happens.
+func TestWhatHappensToADirectorAlone(t *testing.T) {
+	from := netip.MustParseAddr("10.0.0.9")
+	for name, test := range map[string]struct {
+		happens Event
+		tells   string // before 8 s are over; empty: it stays Active
+	}{
+		"a higher advertisement": {Advert{Instance: "x", From: from, Priority: 254, Interval: time.Second}, "drop x, backup x, advert x, take x, announce x, active x"},
+		"a lower advertisement":  {Advert{Instance: "x", From: from, Priority: 1, Interval: time.Second}, ""},
+		"a resignation":          {Advert{Instance: "x", From: from, Interval: time.Second}, ""},
+		"another address":        {Source{Instance: "x", Address: from}, ""},
+		"another priority":       {Priority{Instance: "x", Priority: 7}, ""},
+		"a link":                 {LinkUp{Instance: "x"}, ""},
+		"somebody's claim":       {Competitor{Instance: "x", Address: netip.MustParseAddr("10.77.0.100"), Hardware: "02:00:00:00:00:02"}, ""},
+		"sight of a gateway":     {Sight{}, ""},
+		"hardware":               {Hardware{}, ""},
+		"a minute":               {Minute{}, ""},
+		"an answer":              {Looked{Group: "x", Others: []Other{{Hardware: "02:00:00:00:00:02"}}}, ""},
+		"no address":             {AddressesGone{Instance: "x", Reason: "test"}, "resign x, drop x, backup x, advert x, take x, announce x, active x"},
+		"a fault":                {Fault{Instance: "x", Cause: "test"}, "resign x, drop x, fault x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := alone(t, "x")
+			b.step(test.happens)
+			b.pass(8 * time.Second)
+			told := strings.Join(slices.DeleteFunc(strings.Split(b.story(), ", "), func(s string) bool {
+				return test.tells == "" && (s == "advert x" || s == "announce x")
+			}), ", ")
+			if test.tells == "" && told != "" || !strings.HasPrefix(told, test.tells) {
+				t.Errorf("it tells %q, want %q", told, test.tells)
+			}
+		})
+	}
 }
 
 func TestEveryMemberOfASyncGroupResigns(t *testing.T) {

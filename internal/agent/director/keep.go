@@ -195,6 +195,9 @@ func (m *Machine) rival(now clock.Time, g *group, order int, who string) {
 // answered: somebody answers for an address of a group. Of directors that arbitrate the one of the lower priority gives way;
 // between equal ones advertisements decide.
 func (m *Machine) answered(now clock.Time, g *group, o Other) {
+	if !g.keptWithout() {
+		return
+	}
 	order := 1
 	if _, s, known := m.node.ByHardware(o.Hardware, g.name); known {
 		order = cmp.Compare(s.Priority, g.priority())
