@@ -50,10 +50,7 @@ func (m *Machine) takeOver(now clock.Time, g *group) clock.Time {
 		m.lookAround(now, g)
 		return 0
 	}
-	g.phase, g.epoch, g.until = arming, 0, now.Add(m.keepSpan())
-	if m.cfg.SightSpan > 0 {
-		g.until = min(g.until, m.sight.Seen.Add(m.cfg.SightSpan))
-	}
+	g.phase, g.epoch, g.until = arming, 0, m.keepUntil(now)
 	g.keep = keeping{since: now, lapsed: true, taken: true, lookAt: g.until}
 	m.note(g, Error, Kept, "UNPROTECTED: taken over without a majority ("+m.keptFor()+"): another owner is possible")
 	m.do(GuardArm{Group: g.name, Until: g.until, First: true})

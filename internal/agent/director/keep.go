@@ -36,6 +36,15 @@ type keeping struct {
 func (m *Machine) keepSpan() time.Duration  { return m.cfg.Lease.Duration / 2 }
 func (m *Machine) keepEvery() time.Duration { return m.cfg.Lease.Duration / 4 }
 
+// keepUntil is until when a group that is kept from now on is kept: no longer than the last answer of the gateways counts.
+func (m *Machine) keepUntil(now clock.Time) clock.Time {
+	until := now.Add(m.keepSpan())
+	if m.cfg.SightSpan > 0 {
+		until = min(until, m.sight.Seen.Add(m.cfg.SightSpan))
+	}
+	return until
+}
+
 // mayKeep tells whether this director keeps what it has without a majority.
 func (m *Machine) mayKeep() bool { return m.cfg.Hold || m.cfg.Arbitrate }
 
@@ -64,10 +73,7 @@ func (m *Machine) watchKeep(now clock.Time, g *group) {
 
 // keepOn keeps a group for another span, if it may be; else a group that is kept is given up.
 func (m *Machine) keepOn(now clock.Time, g *group) {
-	until := now.Add(m.keepSpan())
-	if m.cfg.SightSpan > 0 {
-		until = min(until, m.sight.Seen.Add(m.cfg.SightSpan))
-	}
+	until := m.keepUntil(now)
 	switch latest := g.until.Add(-m.keepEvery() / 2); {
 	case g.phase != held || g.keep.since == 0 && now > latest:
 		g.keep.lookAt = 0
