@@ -111,10 +111,6 @@ func (a *Agent) gatewayProbed(p gatewayProbed) {
 	a.tellSight()
 }
 
-// leaseSights are the sights in the words of the lease protocol, which tells the other directors.
-var leaseSights = map[fencing.Sight]lease.Sight{fencing.Sees: lease.Sees, fencing.Doubts: lease.Doubts,
-	fencing.Recovers: lease.Recovers, fencing.Blind: lease.Blind}
-
 // sightSpan is for how long an answer of a gateway counts: until as many probes as make it unreachable have been lost.
 func sightSpan(gateways []conf.Gateway) (span time.Duration) {
 	for _, g := range gateways {
@@ -126,7 +122,7 @@ func sightSpan(gateways []conf.Gateway) (span time.Duration) {
 // tellSight tells the machine how this director sees its gateways, if that is news, and people, if it has lost them or sees
 // them again.
 func (a *Agent) tellSight() {
-	s := director.Sight{Sight: leaseSights[a.gateways.sight.Sight()], Text: a.unseen(), Seen: a.gateways.sight.Seen()}
+	s := director.SightOf(a.gateways.sight, a.unseen())
 	before := a.gateways.told
 	if s == before {
 		return

@@ -225,3 +225,12 @@ const (
 	Warn  Severity = "warn"
 	Error Severity = "error"
 )
+
+// leaseSights are the sights in the words of the lease protocol, which tells the other directors.
+var leaseSights = map[fencing.Sight]lease.Sight{fencing.Sees: lease.Sees, fencing.Doubts: lease.Doubts,
+	fencing.Recovers: lease.Recovers, fencing.Blind: lease.Blind}
+
+// SightOf is the Sight of gateways; text says what is not seen of them.
+func SightOf(g *fencing.Gateways, text string) Sight {
+	return Sight{Sight: leaseSights[g.Sight()], Text: text, Seen: g.Seen()}
+}

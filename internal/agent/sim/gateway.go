@@ -3,7 +3,6 @@ package sim
 import (
 	"time"
 
-	"github.com/hactl/had/cluster/lease"
 	"github.com/hactl/had/fencing"
 	"github.com/hactl/had/internal/agent/director"
 )
@@ -64,14 +63,11 @@ func (p *process) probeAgain(g *fencing.Gateways) {
 	if !p.frozen() {
 		now := m.reading()
 		g.Result(now, 0, now, m.blind == 0)
-		p.post(director.Sight{Sight: leaseSights[g.Sight()], Text: "the gateway does not answer", Seen: g.Seen()})
+		p.post(director.SightOf(g, "the gateway does not answer"))
 		p.post(director.Hardware{Addresses: m.name})
 	}
 	m.world.after(m.world.probeEvery(), func() { p.probeAgain(g) })
 }
-
-var leaseSights = map[fencing.Sight]lease.Sight{fencing.Sees: lease.Sees, fencing.Doubts: lease.Doubts,
-	fencing.Recovers: lease.Recovers, fencing.Blind: lease.Blind}
 
 // answers lists who answers a machine for a group. Its name stands for the hardware of a machine.
 func (w *world) answers(asks *machine, group string) []director.Other {
