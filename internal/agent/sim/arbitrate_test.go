@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"runtime"
 	"testing"
 	"time"
 
@@ -11,25 +10,7 @@ import (
 // TestTheGatewayDecidesBetweenTwo: two directors without a witness have two owners only if both of them say that they are unprotected, and
 // have both reached the gateway lately; and all recover, with a lease.
 func TestTheGatewayDecidesBetweenTwo(t *testing.T) {
-	if *flagSeed != 0 {
-		cfg := Config{Seed: *flagSeed, Span: span, Arbitrate: true}
-		if o := Run(cfg); o.Violation != nil {
-			t.Fatal(Report(cfg, o))
-		}
-		return
-	}
-	series := Series{First: *flagFirst, Hours: *flagHours / 4, Config: func(seed uint64) Config {
-		return Config{Seed: seed, Span: span, Arbitrate: true}
-	}}
-	total, failed := series.Run(runtime.GOMAXPROCS(0))
-	t.Logf("seeds from %d on: %d groups kept or taken, %d times beside another owner\n%s", *flagFirst, total.Kept, total.KeptBeside, total.Report())
-	if failed != nil {
-		t.Fatal(Report(failed.Config, failed.Outcome))
-	}
-	enough := total.Simulated > 2*time.Hour
-	if !testing.Short() && (total.Kept == 0 || enough && total.KeptBeside == 0) {
-		t.Error("nothing was taken over beside another owner: nothing is proved")
-	}
+	playKeeping(t, func(seed uint64) Config { return Config{Seed: seed, Span: span, Arbitrate: true} })
 }
 
 // lone is Active_Down_Interval, or how long the other director has to be silent, whichever is longer, and a quarter of a lease for
