@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"slices"
@@ -29,6 +30,8 @@ var (
 //     have slow disks would lose its office with every entry.
 //   - A leader whose disk hangs falls silent, so that another one is elected: raft's heartbeats do not depend on the disk.
 //   - A member that cannot write does not ask for votes, so that it does not win again and again.
+//   - What replicates the log to a member that does not answer is repeated here, at a steady pace. Raft itself pauses for longer and
+//     longer, up to ten seconds, in which a member that is back would know nothing of what has been committed.
 //   - Pre-votes are delayed by rank and repeated when refused: after the death of a leader all survivors look at their
 //     timers at about the same moment, the preferred one asks first, and a voter that has noticed the death a few
 //     milliseconds later does not cost it a whole election timeout.
@@ -105,10 +108,46 @@ func (t *raftTransport) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress)
 // AppendEntries implements raft.Transport.
 func (t *raftTransport) AppendEntries(id raft.ServerID, to raft.ServerAddress, q *raft.AppendEntriesRequest,
 	r *raft.AppendEntriesResponse) error {
-	if t.host.health().Stalled() {
-		return errStalled
+	ask := func() error {
+		if t.host.health().Stalled() {
+			return errStalled
+		}
+		*r = raft.AppendEntriesResponse{}
+		return t.NetworkTransport.AppendEntries(id, to, q, r)
 	}
-	return t.NetworkTransport.AppendEntries(id, to, q, r)
+	if q.PrevLogEntry == 0 && len(q.Entries) == 0 && q.LeaderCommitIndex == 0 {
+		return ask() // a heartbeat, which raft repeats soon enough
+	}
+	return t.insist(id, q.Term, ask)
+}
+
+// InstallSnapshot implements raft.Transport. A snapshot can be read only once, so that the member has to answer first.
+func (t *raftTransport) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, q *raft.InstallSnapshotRequest,
+	r *raft.InstallSnapshotResponse, data io.Reader) error {
+	if err := t.insist(id, q.Term, func() error { return t.warm(MemberID(id)) }); err != nil {
+		return err
+	}
+	return t.NetworkTransport.InstallSnapshot(id, to, q, r, data)
+}
+
+// insist repeats a request to a member until it is answered, as long as this member leads the log in that term and the other one is to
+// have it.
+func (t *raftTransport) insist(id raft.ServerID, term uint64, ask func() error) error {
+	for wait := firstInsist; ; wait = min(2*wait, t.host.timing.Heartbeat/5) {
+		err := ask()
+		if err == nil || errors.Is(err, errStalled) || !t.host.pause(wait) || !t.replicates(id, term) {
+			return err
+		}
+	}
+}
+
+// firstInsist is the first pause between two requests of the same kind; the next ones are twice as long each.
+const firstInsist = 10 * time.Millisecond
+
+func (t *raftTransport) replicates(id raft.ServerID, term uint64) bool {
+	members := t.host.raft.GetConfiguration().Configuration().Servers
+	return t.host.raft.State() == raft.Leader && t.host.raft.CurrentTerm() == term &&
+		slices.ContainsFunc(members, func(s raft.Server) bool { return s.ID == id })
 }
 
 // RequestVote implements raft.Transport. Raft calls it on a goroutine of its own.

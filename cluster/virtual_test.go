@@ -60,6 +60,45 @@ func TestTheRealLogInVirtualTime(t *testing.T) {
 	}
 }
 
+// A member that was away for long has all that was committed meanwhile soon after it is back, by the log or by a snapshot.
+func TestWhoComesBackIsNotKeptWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVirtual(t, 1)
+		v.boot(v.names...)
+		v.whole(time.Minute)
+		for round := range 8 {
+			leader := v.leader(time.Minute, v.names...)
+			away := v.names[(slices.Index(v.names, leader.name)+1)%3]
+			v.nodes[away].kill()
+			leader.submit(t, time.Minute, "meanwhile")
+			if round%2 == 1 {
+				short := leader.host().raft.ReloadableConfig()
+				short.TrailingLogs = 1
+				must(t, leader.host().raft.ReloadConfig(short))
+				must(t, leader.host().raft.Snapshot().Error())
+			}
+			time.Sleep(v.draw(20*time.Second, time.Minute))
+			leader.submit(t, time.Minute, "the last one")
+			began := time.Now()
+			v.boot(away)
+			v.eventually(time.Minute, "it has everything", func() error {
+				if got, want := len(v.nodes[away].notes()), 2*(round+1); got != want {
+					return fmt.Errorf("it has %d notes, want %d", got, want)
+				}
+				return nil
+			})
+			if took := time.Since(began); took > v.lease {
+				t.Errorf("round %d: it takes %s, want at most %s", round, took, v.lease)
+			}
+			v.whole(time.Minute)
+		}
+		for _, n := range v.nodes {
+			n.kill()
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
 type virtualFigures struct {
 	Span                                                                 time.Duration
 	Faults, Leaders, Submitted, Acknowledged, Compared, Restarts, Losses int
