@@ -33,6 +33,7 @@ const (
 	defaultTimeout  = 30 * time.Second // of an action
 	maxTimeout      = 10 * time.Minute
 	drainPoll       = 100 * time.Millisecond
+	electionWait    = 4 * time.Second // for a leader of the log before a change is refused
 	followHeartbeat = 5 * time.Second
 	shutdownTimeout = time.Second
 	recentEvents    = 5 // shown by a node without quorum
@@ -298,12 +299,31 @@ func (s *Server) why(ctx context.Context, r *http.Request) (any, error) {
 	return why, nil
 }
 
+// changeable gathers what a change is planned from. While the members elect a leader of the log it waits for the end of that.
+func (s *Server) changeable(ctx context.Context) (api.ClusterStatus, error) {
+	for end := time.Now().Add(electionWait); ; {
+		in, err := s.gather(ctx, false)
+		if err != nil {
+			return api.ClusterStatus{}, err
+		}
+		status := view.Compose(in)
+		if !view.Electing(status) || time.Now().After(end) {
+			return status, nil
+		}
+		select {
+		case <-ctx.Done():
+			return status, nil
+		case <-time.After(drainPoll):
+		}
+	}
+}
+
 func (s *Server) planMove(ctx context.Context, req api.MoveRequest) (api.MovePlan, error) {
-	in, err := s.gather(ctx, false)
+	status, err := s.changeable(ctx)
 	if err != nil {
 		return api.MovePlan{}, err
 	}
-	plan, problem := view.PlanMove(view.Compose(in), req)
+	plan, problem := view.PlanMove(status, req)
 	if problem != nil {
 		return api.MovePlan{}, problem
 	}
@@ -343,11 +363,11 @@ func patience(req api.Request) time.Duration {
 }
 
 func (s *Server) planMaintenance(ctx context.Context, req api.MaintenanceRequest) (api.MaintenancePlan, error) {
-	in, err := s.gather(ctx, false)
+	status, err := s.changeable(ctx)
 	if err != nil {
 		return api.MaintenancePlan{}, err
 	}
-	plan, problem := view.PlanMaintenance(view.Compose(in), req)
+	plan, problem := view.PlanMaintenance(status, req)
 	if problem != nil {
 		return api.MaintenancePlan{}, problem
 	}

@@ -14,6 +14,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -169,6 +170,35 @@ func (b *slowBackend) Move(ctx context.Context, step api.MoveStep, reason string
 	<-b.proceed
 	b.ended <- ctx.Err()
 	return b.Backend.Move(ctx, step, reason, by)
+}
+
+// electing has no leader of the log for a number of questions, and then is healthy.
+type electing struct {
+	*controltest.Backend
+	left atomic.Int32
+}
+
+func (b *electing) Gather(ctx context.Context, local bool) (api.Gathered, error) {
+	if b.left.Add(-1) >= 0 {
+		return controltest.NoLeader(), nil
+	}
+	return b.Backend.Gather(ctx, local)
+}
+
+func TestAChangeWaitsForAnElection(t *testing.T) {
+	backend := &electing{Backend: controltest.NewBackend(controltest.Healthy())}
+	_, client, _ := serve(t, backend)
+	backend.left.Store(2)
+	if _, err := client.Move(t.Context(), api.MoveRequest{Groups: []string{"VI_WEB"}, To: "lb2"}); err != nil {
+		t.Errorf("move: %v", err)
+	}
+	backend.left.Store(2)
+	if _, err := client.Maintenance(t.Context(), api.MaintenanceRequest{Node: "lb1", On: true}); err != nil {
+		t.Errorf("maintenance: %v", err)
+	}
+	if calls := backend.Calls(); len(calls) != 2 {
+		t.Errorf("carried out: %q", calls)
+	}
 }
 
 func TestAStoppingDaemonEndsItsActions(t *testing.T) {

@@ -440,10 +440,11 @@ func (s *Service) Move(ctx context.Context, step api.MoveStep, reason string, by
 	} else {
 		reason = fmt.Sprintf("moved by %s: %s", by.User, reason)
 	}
-	if err := s.cluster.Call(ctx, "", methodMove, moveCall{step.Group, to, reason}, nil); err != nil {
+	move := func() error { return s.cluster.Call(ctx, "", methodMove, moveCall{step.Group, to, reason}, nil) }
+	if err := move(); err != nil {
 		return outcome, s.explain(err)
 	}
-	if outcome.Epoch, err = s.awaitGrant(ctx, step.Group, to, before.Epoch); err != nil {
+	if outcome.Epoch, err = s.awaitGrant(ctx, step.Group, to, before.Epoch, move); err != nil {
 		return outcome, err
 	}
 	outcome.Phases = append(outcome.Phases, api.Phase{
@@ -457,9 +458,11 @@ func (s *Service) Move(ctx context.Context, step api.MoveStep, reason string, by
 }
 
 // awaitGrant waits until the log has granted a group to a member after an epoch, and returns the new one. It looks at this
-// member's own state, and now and then at the leader's: a member whose disk does not work never gets there itself.
-func (s *Service) awaitGrant(ctx context.Context, group string, to cluster.MemberID, after uint64) (epoch uint64, err error) {
+// member's own state, and now and then at the leader's: a member whose disk does not work never gets there itself. While nothing has come
+// of it, move asks again: who is to take the group may just be starting, and the leader may have changed.
+func (s *Service) awaitGrant(ctx context.Context, group string, to cluster.MemberID, after uint64, move func() error) (epoch uint64, err error) {
 	asked := time.Now()
+	var refused error
 	err = s.observe(ctx, func() bool {
 		s.cluster.Read(func(state *fsm.State) {
 			if g, _ := state.Grant(group); g.Epoch > after && g.Member == to {
@@ -470,12 +473,21 @@ func (s *Service) awaitGrant(ctx context.Context, group string, to cluster.Membe
 			asked = time.Now()
 			view, err := s.confirmedView(ctx)
 			i := slices.IndexFunc(view.Groups, func(g api.GroupRecord) bool { return g.Name == group })
-			if err == nil && i >= 0 && view.Groups[i].Epoch > after && view.Groups[i].OwnerID == string(to) {
+			switch {
+			case err != nil || i < 0:
+			case view.Groups[i].Epoch <= after:
+				if err := move(); ctx.Err() == nil {
+					refused = err
+				}
+			case view.Groups[i].OwnerID == string(to):
 				epoch = view.Groups[i].Epoch
 			}
 		}
 		return epoch > 0
 	})
+	if err != nil && refused != nil {
+		err = fmt.Errorf("%w: %w", refused, err)
+	}
 	return epoch, err
 }
 

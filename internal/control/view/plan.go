@@ -58,6 +58,11 @@ func PlanMove(s api.ClusterStatus, req api.MoveRequest) (api.MovePlan, *api.Prob
 	return plan, nil
 }
 
+// Electing tells whether a cluster with quorum has no leader of its log at the moment.
+func Electing(s api.ClusterStatus) bool {
+	return s.View.Kind != standalone && s.Quorum.OK && s.Leader == ""
+}
+
 // mayChange refuses what needs the log when there is none.
 func mayChange(s api.ClusterStatus, verb string) *api.Problem {
 	switch {
@@ -68,9 +73,9 @@ func mayChange(s api.ClusterStatus, verb string) *api.Problem {
 		return &api.Problem{Kind: api.QuorumLost, What: verb + " is refused here until quorum returns",
 			Why:  fmt.Sprintf("%s sees %d of %d votes and needs %d", s.Node, s.Quorum.Reachable, s.Quorum.Voters, s.Quorum.Needed),
 			Next: "hactl status"}
-	case s.Leader == "":
+	case Electing(s):
 		return &api.Problem{Kind: api.QuorumLost, What: verb + " is refused at the moment",
-			Why: "the log has no leader; an election takes about a second", Next: "repeat the command"}
+			Why: "the log has no leader, although an election takes about a second", Next: "hactl status"}
 	}
 	return nil
 }
