@@ -244,7 +244,7 @@ func New(opt Options) *Agent {
 	}
 	if opt.Cluster != nil {
 		a.link = member.NewLink(opt.Cluster, a.log)
-		a.services = newServices(a.node, opt.Cluster, a.balancer, a.clock.Now, a.log)
+		a.services = newServices(a.node, opt.Cluster, a.balancer, a.clock.Now, func() { a.post(a.work, servicesComplete{}) }, a.log)
 		a.service = member.NewService(opt.Member, opt.Cluster, a.report, a.move, a.Reload, a.services)
 		a.services.member = a.service
 		a.service.SetFencer(fencer{a})
@@ -670,6 +670,8 @@ func (a *Agent) fromWorld(ev any) {
 		a.lookedAround(ev)
 	case gatewayProbed:
 		a.gatewayProbed(ev)
+	case servicesComplete:
+		a.look()
 	case director.Event:
 		a.step(ev)
 	}

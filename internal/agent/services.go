@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hactl/had/cluster"
@@ -27,7 +28,7 @@ import (
 )
 
 const (
-	firstTable   = 5 * time.Second        // how long a start waits for the cluster's services before the file's serve
+	firstTable   = 5 * time.Second        // how long a start waits for the cluster's services, and to own anything, before the file's serve
 	healthEvery  = 50 * time.Millisecond  // between two looks at what this director's checks say
 	tellAgain    = 200 * time.Millisecond // after verdicts that were not committed
 	catchUpWait  = 250 * time.Millisecond // for a leader's word: one that has died gives none, and the next one may be there soon
@@ -59,7 +60,9 @@ type services struct {
 	clock    func() clock.Time
 	log      *slog.Logger
 
-	wake chan struct{} // 1: look again
+	wake      chan struct{} // 1: look again
+	complete  atomic.Bool   // the first table is in the kernel, or was waited for long enough
+	completed func()        // called by Run when it is complete
 
 	mu      sync.Mutex
 	cfg     *conf.Config
@@ -91,6 +94,9 @@ type services struct {
 	seeded   chan struct{}
 }
 
+// servicesComplete says that complete is set.
+type servicesComplete struct{}
+
 // parsedService is a virtual service as the configuration around it reads it.
 type parsedService struct {
 	from    *fsm.Service
@@ -101,9 +107,10 @@ type parsedService struct {
 }
 
 // newServices makes services that serve nothing yet. member is set before run is called.
-func newServices(node string, c *cluster.Cluster, b loadBalancer, now func() clock.Time, log *slog.Logger) *services {
+func newServices(node string, c *cluster.Cluster, b loadBalancer, now func() clock.Time, completed func(), log *slog.Logger) *services {
 	return &services{node: node, cluster: c, balancer: b, counters: connections, clock: now, log: log, wake: make(chan struct{}, 1),
-		holds: map[string]shared.Hold{}, groups: map[string]string{}, parsed: map[string]parsedService{},
+		completed: completed,
+		holds:     map[string]shared.Hold{}, groups: map[string]string{}, parsed: map[string]parsedService{},
 		health: map[shared.Server]shared.Health{}, caughtUp: make(chan struct{})}
 }
 
@@ -193,6 +200,9 @@ func (s *services) run(ctx context.Context) {
 	defer timer.Stop()
 	for {
 		at := s.step(ctx)
+		if !s.complete.Load() {
+			at = min(at, s.awaitFirst(ctx))
+		}
 		timer.Reset(at)
 		select {
 		case <-ctx.Done():
@@ -250,6 +260,22 @@ func (s *services) known() bool {
 	default:
 		return owns || time.Since(s.started) >= firstTable
 	}
+}
+
+// awaitFirst looks whether the kernel has all of the first table: until then this director is not to own anything if another one can. It
+// returns when to look again at the latest.
+func (s *services) awaitFirst(ctx context.Context) time.Duration {
+	if time.Since(s.started) < firstTable {
+		if s.served == nil || s.next != nil {
+			return healthEvery
+		}
+		if status, err := s.balancer.Status(ctx); err != nil || status.Pending > 0 && status.Missing == "" {
+			return healthEvery
+		}
+	}
+	s.complete.Store(true)
+	s.completed()
+	return firstTable
 }
 
 // step brings everything up to date and returns when to look again at the latest.

@@ -254,6 +254,9 @@ func (a *Agent) fitness(i *instance) (causes map[string]bool, priority uint8) {
 	if err := i.speaker.Status().Err; err != nil && !errors.Is(err, speaker.ErrNoInterface) {
 		causes[err.Error()] = false
 	}
+	if a.services != nil && len(a.cfg.VirtualServers) > 0 && !a.services.complete.Load() {
+		causes["the virtual services are not in the kernel yet"] = true
+	}
 	if i.conf.TrackSource && !a.hasSource(i.conf) {
 		causes["source address "+i.conf.Source.String()+" is absent"] = false
 	}

@@ -334,11 +334,11 @@ func (b *Balancer) changed(out lvs.Outcome, reason string) {
 // errEnded says that the Balancer is not there any more.
 var errEnded = errors.New("the load balancer has ended")
 
-// inRun has f called by Run, and waits.
+// inRun has f called by Run, once what the caller has asked for before is taken in, and waits.
 func (b *Balancer) inRun(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	select {
-	case b.requests <- func() { f(); close(done) }:
+	case b.requests <- func() { b.take(); f(); close(done) }:
 		<-done
 		return nil
 	case <-b.ended:

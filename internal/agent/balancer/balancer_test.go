@@ -516,6 +516,21 @@ func TestOverridesComeAndGo(t *testing.T) {
 	})
 }
 
+// Who asks for something and then for the status is told of a state that has it.
+func TestStatusKnowsWhatWasAskedForBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := start(t, plain, nil)
+		one := Server{"TCP 192.0.2.1:80", first}
+		for i := range 50 {
+			up := i%2 == 1
+			d.b.Override(map[Server]Override{one: {lvs.Override{Found: &lvs.Verdict{Up: up}}, "the cluster says so"}})
+			if s, err := d.b.Status(t.Context()); err != nil || s.Services[0].View.Servers[0].Up != up {
+				t.Fatalf("%d: %v, up %t, want %t", i, err, s.Services[0].View.Servers[0].Up, up)
+			}
+		}
+	})
+}
+
 // One verdict in a large table is one change. What others change in it is found soon, at a price: it takes 160 ms of the virtual
 // machine's time to read the destinations of all.
 func TestALargeTableChangesInProportion(t *testing.T) {

@@ -93,9 +93,33 @@ func TestSameTable(t *testing.T) {
 	rest := nat + strings.Replace(dr, " rr:", " wrr:", 1)
 	s.hactl(owner, "lvs", "weight", "10.77.0.100:81", first+":81", "default")
 	s.serve("default weight", rest, owner, other)
+	owner, other = s.returns(owner, other, rest)
 	s.disagree(owner, other, rest)
 	s.refused(owner, other, rest)
 	s.withoutMajority(owner, other, rest)
+}
+
+// returns: a director that was killed, and finds its table of before in its kernel, owns nothing until it has that of the cluster,
+// however soon it is asked to.
+func (s *stage) returns(owner, other *site.Node, table string) (now, before *site.Node) {
+	s.t.Helper()
+	for _, weight := range []string{"8", "9", "default"} {
+		s.must(s.Kill(other))
+		s.hactl(owner, "lvs", "weight", "10.77.0.100:81", first+":81", weight)
+		want := table
+		if weight != "default" {
+			want = strings.Replace(table, first+"=2", first+"="+weight, 1)
+		}
+		s.serve("weight while "+other.Name+" is gone", want, owner)
+		s.must(s.Start(other))
+		s.must(s.asked(owner, other, time.Millisecond))
+		owner, other = s.owned(owner, startLimit)
+		if have := shown(s.table(owner)); have != want {
+			s.t.Errorf("%s takes over with\n%swant\n%s", owner.Name, have, want)
+		}
+		s.must(s.AwaitHealthy(s.ctx, startLimit))
+	}
+	return owner, other
 }
 
 // disagree: the owner's checks decide about both tables, and it is shown where those of the other director find something else.

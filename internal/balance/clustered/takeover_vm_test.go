@@ -305,11 +305,11 @@ func (s *stage) noneTooLate(r *recorder) {
 	s.t.Logf("%d connections came to servers, the latest one of them began %s after the server was known to be down", came, longest)
 }
 
-// asked moves the group by way of the control socket of its owner, as hactl move does.
-func (s *stage) asked(owner, other *site.Node) error {
+// asked moves the group by way of the control socket of its owner, as hactl move does, and asks again after a pause while it is refused.
+func (s *stage) asked(owner, other *site.Node, pause time.Duration) error {
 	client := control.NewClient(owner.Socket())
 	defer client.Close()
-	for end := time.Now().Add(settleLimit); ; time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(settleLimit); ; time.Sleep(pause) {
 		_, err := client.Move(s.ctx, api.MoveRequest{Groups: []string{s.Group()}, To: other.Name})
 		var refused *api.Problem
 		if err == nil || !errors.As(err, &refused) || refused.Kind != api.Refused || time.Now().After(end) {

@@ -5,6 +5,7 @@ package clustered
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/hactl/had/internal/lab/site"
 	"github.com/hactl/had/lvs"
@@ -19,7 +20,7 @@ type way struct {
 }
 
 var (
-	move      = way{"hactl move", true, (*stage).asked}
+	move      = way{"hactl move", true, func(s *stage, owner, other *site.Node) error { return s.asked(owner, other, 200*time.Millisecond) }}
 	terminate = way{"SIGTERM", true, func(s *stage, owner, _ *site.Node) error { return s.Terminate(owner) }}
 	kill      = way{"kill -9", false, func(s *stage, owner, _ *site.Node) error { return s.Kill(owner) }}
 	ways      = []way{kill, move, terminate}
