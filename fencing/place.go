@@ -3,6 +3,7 @@ package fencing
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -95,6 +96,25 @@ func Places(c PlaceConfig, groups []PlaceGroup) map[string]Place {
 	})
 	p.choose(func(g PlaceGroup) bool { return c.MaxGroups > 0 })
 	return p.places
+}
+
+// Heirs are the directors, by group, that are to have groups which leave their owners together, while all others stay with theirs: it is
+// Places without these owners. A group is missing if the rules do not say, or if nobody else could own it.
+func Heirs(c PlaceConfig, groups []PlaceGroup, leaves func(PlaceGroup) bool) map[string]string {
+	heirs, left := map[string]string{}, slices.Clone(groups)
+	for i, g := range groups {
+		if leaves(g) {
+			left[i].Able = maps.Clone(g.Able)
+			delete(left[i].Able, g.Owner)
+		}
+	}
+	places := Places(c, left)
+	for _, g := range groups {
+		if at := places[g.Name].Node; leaves(g) && at != "" && at != g.Owner {
+			heirs[g.Name] = at
+		}
+	}
+	return heirs
 }
 
 // placing is Places on its way.

@@ -168,6 +168,43 @@ func TestPlacesAreGivenAndKept(t *testing.T) {
 	t.Logf("%d times groups moved once more, at most %d times in a row", again, most)
 }
 
+// Groups that leave their owner go where the rules would have them without it; what else it has goes with them, or stays.
+func TestHeirs(t *testing.T) {
+	all := func(owners ...string) (groups []PlaceGroup) { // of groups a, b, c
+		for i, owner := range owners {
+			groups = append(groups, PlaceGroup{Name: string(rune('a' + i)), Owner: owner, Able: stands("x 100", "y 90", "z 80")})
+		}
+		return groups
+	}
+	rules := PlaceRules{Prefer: []string{"x", "y", "z"}}
+	apart := PlaceRules{Prefer: []string{"x", "y", "z"}, ApartFrom: []string{"a"}}
+	for _, tt := range []struct {
+		name   string
+		c      PlaceConfig
+		groups []PlaceGroup
+		leave  string // groups
+		want   string
+	}{
+		{"room: both go", PlaceConfig{MaxGroups: 1, Rules: map[string]PlaceRules{"a": rules, "b": rules}}, all("x", "x"), "ab", "map[a:y b:z]"},
+		{"room: one goes", PlaceConfig{MaxGroups: 1, Rules: map[string]PlaceRules{"a": rules, "b": rules}}, all("x", "x"), "b", "map[b:y]"},
+		{"apart: both go", PlaceConfig{Rules: map[string]PlaceRules{"a": rules, "b": apart}}, all("x", "x"), "ab", "map[a:y b:z]"},
+		{"apart: one goes", PlaceConfig{Rules: map[string]PlaceRules{"a": rules, "b": apart}}, all("x", "x"), "b", "map[b:y]"},
+		{"apart from one that stays", PlaceConfig{Rules: map[string]PlaceRules{"b": apart}}, all("y", "x"), "b", "map[b:z]"},
+		{"an operator had moved it", PlaceConfig{Rules: map[string]PlaceRules{"a": rules}}, []PlaceGroup{{Name: "a", Owner: "z", Moved: true,
+			Able: stands("x 100", "z 80")}}, "a", "map[a:x]"},
+		{"no rules", PlaceConfig{Rules: map[string]PlaceRules{"c": rules}}, all("x"), "a", "map[]"},
+		{"no rules, and a share for each", PlaceConfig{MaxGroups: 1}, all("x", "y"), "a", "map[a:z]"},
+		{"nobody else could own it", PlaceConfig{Rules: map[string]PlaceRules{"a": rules}}, []PlaceGroup{{Name: "a", Owner: "x", Able: stands("x 100")}},
+			"a", "map[]"},
+	} {
+		before := fmt.Sprint(tt.groups)
+		got := Heirs(tt.c, tt.groups, func(g PlaceGroup) bool { return strings.Contains(tt.leave, g.Name) })
+		if fmt.Sprint(got) != tt.want || fmt.Sprint(tt.groups) != before {
+			t.Errorf("%s: %v, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestFailbackOpens(t *testing.T) {
 	night := Failback{Window: true, From: 22 * 60, Until: 2*60 + 30}
 	day := Failback{Window: true, From: 9 * 60, Until: 17 * 60}

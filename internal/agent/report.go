@@ -162,7 +162,7 @@ func downInterval(c *conf.Instance, priority uint8) time.Duration {
 	return time.Duration(c.DownTimerAdverts)*c.AdvertInterval + skew*time.Duration(256-int(priority))/256
 }
 
-func (a *Agent) groupReport(name, heir string, now clock.Time) api.GroupReport {
+func (a *Agent) groupReport(name string, heirs director.Heirs, now clock.Time) api.GroupReport {
 	v, _ := a.machine.Group(name)
 	r := api.GroupReport{Name: name, State: api.GroupBackup, Epoch: uint64(v.Epoch), EffectivePriority: 255,
 		Eligible: v.WhyNot == "", Guard: "none", Addresses: []api.AddressReport{}}
@@ -195,7 +195,7 @@ func (a *Agent) groupReport(name, heir string, now clock.Time) api.GroupReport {
 		}
 	}
 	if v.Rules != "" {
-		r.Placement = &api.Placement{Node: v.Spot, Text: v.SpotText, Rules: v.Rules, Heir: heir}
+		r.Placement = &api.Placement{Node: v.Spot, Text: v.SpotText, Rules: v.Rules, Heir: heirs.All, HeirAlone: heirs.Alone}
 	}
 	switch {
 	case v.Held:

@@ -2,8 +2,6 @@ package director
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/hactl/had/cluster/lease"
@@ -74,31 +72,24 @@ func (m *Machine) heir(g *group) string {
 	return ""
 }
 
-// Heirs are the directors, by group, that are to have what an owner gives away, if it gives away all that it has: as at its shutdown and
-// for its maintenance. A group is missing if the rules do not say, or if it has no owner.
-func (m *Machine) Heirs() map[string]string {
-	heirs := map[string]string{}
+// Heirs are the directors that are to have a group of this one which it gives away: Alone, if it keeps the others, as when the group is
+// moved; All, if it gives away all that it has, as at its shutdown and for its maintenance. Empty: the rules do not say.
+type Heirs struct{ Alone, All string }
+
+// Heirs returns the heirs of the groups that this director owns, by group.
+func (m *Machine) Heirs() map[string]Heirs {
+	heirs := map[string]Heirs{}
 	if !m.cfg.Place.On() || !m.gated() {
 		return heirs
 	}
-	all := m.stands()
-	for _, goes := range all {
-		if _, done := heirs[goes.Name]; done || goes.Owner == "" {
-			continue
-		}
-		left := slices.Clone(all)
-		for i, g := range left {
-			left[i].Able = maps.Clone(g.Able)
-			delete(left[i].Able, goes.Owner)
-		}
-		places := fencing.Places(m.cfg.Place, left)
-		for _, g := range left {
-			if g.Owner == goes.Owner {
-				heirs[g.Name] = places[g.Name].Node
-			}
+	groups := m.stands()
+	all := fencing.Heirs(m.cfg.Place, groups, func(g fencing.PlaceGroup) bool { return g.Owner == m.cfg.Node })
+	for _, goes := range groups {
+		if goes.Owner == m.cfg.Node {
+			alone := fencing.Heirs(m.cfg.Place, groups, func(g fencing.PlaceGroup) bool { return g.Name == goes.Name })
+			heirs[goes.Name] = Heirs{Alone: alone[goes.Name], All: all[goes.Name]}
 		}
 	}
-	maps.DeleteFunc(heirs, func(group, node string) bool { return node == "" || node == m.node.Owner(group) })
 	return heirs
 }
 

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"maps"
 	"net/netip"
 	"strings"
 	"testing"
@@ -240,5 +241,25 @@ func TestWhereAGroupIsToBeIsSaidToTheLeader(t *testing.T) {
 	}
 	if s := said["y"]; s.Rank != 0 || s.Gain != 0 || s.Priority != 70 {
 		t.Errorf("of another group: %+v", s)
+	}
+}
+
+// Whom a group goes to by itself, and whom if all groups of this director go.
+func TestHeirsOfWhatThisDirectorOwns(t *testing.T) {
+	of := fencing.PlaceRules{Prefer: []string{"a", "b", "w"}}
+	b := placedBench(t, fencing.PlaceConfig{MaxGroups: 1, Rules: map[string]fencing.PlaceRules{"x": of, "y": of, "z": of}}, "x", "y", "z")
+	for _, g := range []string{"x", "y"} {
+		b.apply(fsm.Command{Grant: &fsm.Grant{Group: g, Member: self, Epoch: 1, Life: uint64(myLife)}})
+	}
+	for _, m := range []lease.Member{standby, leader} {
+		said := map[string]lease.Standing{}
+		for _, g := range []string{"x", "y", "z"} {
+			said[g] = lease.Standing{Eligible: true, Priority: 50}
+		}
+		b.step(lease.Stands{Member: m, Groups: said})
+	}
+	want := map[string]Heirs{"x": {Alone: "b", All: "b"}, "y": {Alone: "b", All: "w"}}
+	if got := b.m.Heirs(); !maps.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

@@ -157,8 +157,13 @@ func Run(cfg Config) Outcome {
 	w.at(instant(cfg.countFrom), func() {
 		w.stats.Takeovers, w.stats.Dark, w.stats.LastMove = 0, 0, 0
 		before = w.owners()
-		if p := w.machines[0].process; p != nil && p.director != nil {
-			heirs = p.director.Heirs()
+		heirs = map[string]string{}
+		for _, m := range w.machines {
+			if p := m.process; p != nil && p.director != nil {
+				for group, h := range p.director.Heirs() {
+					heirs[group] = h.All
+				}
+			}
 		}
 	})
 	w.runUntil(instant(cfg.Span))

@@ -143,7 +143,9 @@ type Placement struct {
 	Node  string `json:"node,omitempty"`  // empty: they do not say, or nobody could own it
 	Text  string `json:"text,omitempty"`  // why, and what it waits for, after the name of the group
 	Rules string `json:"rules,omitempty"` // of the node's file
-	Heir  string `json:"heir,omitempty"`  // that is to have it if its owner gives all its groups away; empty: they do not say
+	Heir  string `json:"heir,omitempty"`  // that is to have it if its owner, this node, gives all its groups away; empty: they do not say
+	// HeirAlone is to have it if its owner gives away this one and keeps the others.
+	HeirAlone string `json:"heir_alone,omitempty"`
 }
 
 // Reason is one named cause.

@@ -72,7 +72,8 @@ type GroupStatus struct {
 	Protected        bool           `json:"protected"`
 	Placed           bool           `json:"placed,omitempty"` // an operator moved it to its owner: preemption does not take it away
 	Placement        *Placement     `json:"placement,omitempty"`
-	Heir             string         `json:"heir,omitempty"` // to whom the owner would hand it over; "": to the successor
+	Heir             string         `json:"heir,omitempty"`       // to whom the owner would hand it over with all that it has; "": to the successor
+	HeirAlone        string         `json:"heir_alone,omitempty"` // and to whom if it kept its other groups
 	Epoch            uint64         `json:"epoch"`
 	LeaseSeconds     Seconds        `json:"lease_seconds"`
 	LeaseLeftSeconds Seconds        `json:"lease_left_seconds"` // 0: no lease is known to be running

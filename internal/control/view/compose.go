@@ -263,7 +263,9 @@ func (c *composer) group(name string, q api.Quorum) api.GroupStatus {
 		g.Successor = record.Successor
 	}
 	g.Placement = c.placement(name)
-	g.Heir = c.heir(name, g)
+	if own := groupOf(c.reports[g.Owner], name); own != nil && own.Placement != nil {
+		g.Heir, g.HeirAlone = heir(g, own.Placement.Heir), heir(g, own.Placement.HeirAlone)
+	}
 	c.addresses(&g)
 	c.instances(&g)
 	return g
@@ -281,15 +283,11 @@ func (c *composer) placement(name string) (p *api.Placement) {
 	return p
 }
 
-// heir is the director to which the owner would hand the group over, by its own word; empty: the rules do not say.
-func (c *composer) heir(name string, g api.GroupStatus) string {
-	own := groupOf(c.reports[g.Owner], name)
-	if own == nil || own.Placement == nil {
-		return ""
-	}
+// heir is whom the owner of a group names as its heir, if that one could own it; else empty.
+func heir(g api.GroupStatus, named string) string {
 	for _, k := range g.Candidates {
-		if k.Node == own.Placement.Heir && k.Eligible {
-			return k.Node
+		if k.Node == named && k.Eligible {
+			return named
 		}
 	}
 	return ""

@@ -46,12 +46,12 @@ func PlanMove(s api.ClusterStatus, req api.MoveRequest) (api.MovePlan, *api.Prob
 		if k < 0 {
 			return plan, api.NoSuchGroup(name, GroupNames(s))
 		}
-		plan.Steps = append(plan.Steps, planStep(s.Groups[k], req.From, req.To))
+		plan.Steps = append(plan.Steps, planStep(s.Groups[k], req.From, req.To, s.Groups[k].HeirAlone))
 	}
 	if req.All {
 		for _, g := range s.Groups {
 			if g.Owner == req.From {
-				plan.Steps = append(plan.Steps, planStep(g, req.From, req.To))
+				plan.Steps = append(plan.Steps, planStep(g, req.From, req.To, g.Heir))
 			}
 		}
 	}
@@ -80,7 +80,8 @@ func mayChange(s api.ClusterStatus, verb string) *api.Problem {
 	return nil
 }
 
-func planStep(g api.GroupStatus, from, to string) api.MoveStep {
+// planStep says what moving a group would do. heir is who is to have it by the rules for places if to is empty.
+func planStep(g api.GroupStatus, from, to, heir string) api.MoveStep {
 	step := api.MoveStep{Group: g.Name, From: g.Owner, To: to, VIPs: g.VIPs, ExpectedInterruptionSeconds: expectedInterruption}
 	refuse := func(check, why, next string) api.MoveStep {
 		step.Refused = &api.Problem{Kind: api.Refused, Check: check, What: "moving " + g.Name + " is refused", Why: why, Next: next}
@@ -107,7 +108,7 @@ func planStep(g api.GroupStatus, from, to string) api.MoveStep {
 		return refuse(CheckOwner, fmt.Sprintf("%s is not with %s but with %s", g.Name, from, g.Owner), why)
 	}
 	if to == "" {
-		if to = g.Heir; to == "" || g.State == api.HandingOver {
+		if to = heir; to == "" || g.State == api.HandingOver {
 			to = g.Successor
 		}
 		step.To = to
@@ -177,7 +178,7 @@ func PlanMaintenance(s api.ClusterStatus, req api.MaintenanceRequest) (api.Maint
 		if g.Owner != plan.Node {
 			continue
 		}
-		step := planStep(g, plan.Node, "")
+		step := planStep(g, plan.Node, "", g.Heir)
 		step.Warnings = nil // this hand-over is not an operator's choice of a place
 		if step.Refused != nil {
 			stranded = append(stranded, fmt.Sprintf("%s (%s)", g.Name, step.Refused.Why))

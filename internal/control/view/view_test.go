@@ -279,7 +279,7 @@ func TestAPlanNamesWhomTheRulesForPlacesWouldHave(t *testing.T) {
 	lb3.Groups, lb3.Instances = slices.Clone(lb3.Groups), slices.Clone(lb3.Instances)
 	in.Peers = append(in.Peers, api.PeerReport{Name: "lb3", Role: api.Director, Report: &lb3})
 	reportOf(&in, "lb2").Instances[0].DownIntervalSeconds = 3.5
-	reportOf(&in, "lb1").Groups[0].Placement = &api.Placement{Node: "lb1", Rules: "prefer lb1 lb3", Heir: "lb3"}
+	reportOf(&in, "lb1").Groups[0].Placement = &api.Placement{Node: "lb1", Rules: "prefer lb1 lb3", Heir: "lb3", HeirAlone: "lb3"}
 	for _, eligible := range []bool{true, false} {
 		want := map[bool]string{true: "lb3", false: "lb2"}[eligible]
 		lb3.Groups[0].Eligible = eligible
@@ -295,6 +295,18 @@ func TestAPlanNamesWhomTheRulesForPlacesWouldHave(t *testing.T) {
 		w, problem := view.Why(in, "VI_WEB")
 		if problem != nil || w.IfFails.Successor != "lb2" || strings.Contains(strings.Join(w.IfFails.Text, "\n"), "lb3 is to have it") != eligible {
 			t.Errorf("lb3 eligible: %t: %+v, %v", eligible, w.IfFails, problem)
+		}
+	}
+	// Whom a group goes to by itself may be another one than if all groups of its owner go.
+	lb3.Groups[0].Eligible, reportOf(&in, "lb1").Groups[0].Placement.HeirAlone = true, "lb2"
+	s := view.Compose(in)
+	for _, tt := range []struct {
+		req  api.MoveRequest
+		want string
+	}{{api.MoveRequest{Groups: []string{"VI_WEB"}}, "lb2"}, {api.MoveRequest{All: true, From: "lb1"}, "lb3"}} {
+		plan, problem := view.PlanMove(s, tt.req)
+		if problem != nil || len(plan.Steps) == 0 || plan.Steps[0].Group != "VI_WEB" || plan.Steps[0].To != tt.want {
+			t.Errorf("%+v: %+v, %v", tt.req, plan.Steps, problem)
 		}
 	}
 }
