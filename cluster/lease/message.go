@@ -30,6 +30,7 @@ type Message struct {
 	Resign      *Resign      `json:",omitempty"`
 	ResignReply *ResignReply `json:",omitempty"`
 	Invite      *Invite      `json:",omitempty"`
+	Over        *Over        `json:",omitempty"`
 }
 
 // Ping asks a member for its life and its clock.
@@ -185,6 +186,10 @@ type Invite struct {
 	Reason string
 }
 
+// Over says for a life of a director that it has ended, and that nothing which it had is visible, or ever will be again under it. It
+// names the groups that it had.
+type Over struct{ Groups []string }
+
 // LastWords is what is to be said for a life of a director that is dead, once it is invisible under an epoch for good: to
 // the voters that it gives the epoch up, and to whoever leads the log that somebody else should have the group, and that the
 // epoch is over. It is the same for all members, in this order, and may be said at any time and as often as one likes: it
@@ -195,6 +200,12 @@ func LastWords(life Life, group string, epoch Epoch, reason string) []Message {
 		{FromLife: life, Resign: &Resign{Group: group, Epoch: epoch, Reason: reason}},
 		{FromLife: life, Release: &Release{Group: group, Epoch: epoch, Life: life, Reason: reason}},
 	}
+}
+
+// VeryLastWords are said after LastWords of all groups to the other one of two directors, who can decide alone what follows from them:
+// that this life is invisible whatever it had, with a lease or without one.
+func VeryLastWords(life Life, groups []string) Message {
+	return Message{FromLife: life, Over: &Over{Groups: groups}}
 }
 
 // Encode returns the wire form of m.
@@ -215,7 +226,7 @@ func Decode(b []byte) (Message, error) {
 	contents := 0
 	for _, set := range []bool{m.Ping != nil, m.Pong != nil, m.Renew != nil, m.RenewReply != nil, m.Clear != nil,
 		m.ClearReply != nil, m.Waive != nil, m.Claim != nil, m.ClaimReply != nil, m.Yield != nil, m.Release != nil,
-		m.Released != nil, m.Resign != nil, m.ResignReply != nil, m.Invite != nil} {
+		m.Released != nil, m.Resign != nil, m.ResignReply != nil, m.Invite != nil, m.Over != nil} {
 		if set {
 			contents++
 		}

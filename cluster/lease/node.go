@@ -87,6 +87,8 @@ type (
 		Epoch Epoch
 		To    Member
 	}
+	// Orphaned says that a life of another member has ended with these groups, as its companion says. It comes once for each life.
+	Orphaned struct{ Groups []string }
 	// NobodyTakes says that the leader found nobody for a group that this member wants to give away.
 	NobodyTakes struct {
 		Group string
@@ -104,6 +106,7 @@ func (Invited) action()      {}
 func (ClaimRefused) action() {}
 func (Contested) action()    {}
 func (Promised) action()     {}
+func (Orphaned) action()     {}
 func (NobodyTakes) action()  {}
 
 // Node is one member's part in the lease protocol. One goroutine calls it.
@@ -144,6 +147,23 @@ type peer struct {
 	pingAt    clock.Time // next ping
 	roundTrip time.Duration
 	clock     rate
+
+	// Who has answered a ping, and when that was sent: this life has not ended before. It is zero, and answered the present, once
+	// another life has been heard, which may have come after it.
+	answerer Life
+	answered clock.Time
+	over     Life // the last one that is said to have ended
+}
+
+// speaks takes in that a life is heard, which is not its companion.
+func (p *peer) speaks(now clock.Time, m Message) {
+	p.alive = now
+	switch {
+	case m.Pong != nil && m.Pong.Sent > p.answered:
+		p.answerer, p.answered = m.FromLife, m.Pong.Sent
+	case m.FromLife != p.answerer:
+		p.answerer, p.answered = 0, now
+	}
 }
 
 const (
@@ -208,8 +228,8 @@ func (n *Node) receive(now clock.Time, from Member, m Message) {
 		return
 	}
 	n.meet(now, from, m.FromLife)
-	if m.Waive == nil && m.Release == nil && m.Resign == nil {
-		n.peer(from).alive = now
+	if m.Waive == nil && m.Release == nil && m.Resign == nil && m.Over == nil {
+		n.peer(from).speaks(now, m)
 	}
 	n.dispatch(now, from, m)
 }
@@ -269,6 +289,11 @@ func (n *Node) dispatch(now clock.Time, from Member, m Message) {
 		n.onResignReply(*m.ResignReply)
 	case m.Invite != nil:
 		n.do(Invited{Group: m.Invite.Group, Kind: m.Invite.Kind, Reason: m.Invite.Reason})
+	case m.Over != nil:
+		if p := n.peer(from); p.over != m.FromLife {
+			p.over = m.FromLife
+			n.do(Orphaned{Groups: m.Over.Groups})
+		}
 	}
 }
 
@@ -388,16 +413,27 @@ func (n *Node) Heard(node string) (at clock.Time) {
 	return at
 }
 
-// Other is the other one of two voters, and when it was last heard to be alive, in this life; zero if it was not. It is false
-// unless there are exactly two, of which this member is one.
-func (n *Node) Other() (other Member, alive clock.Time, two bool) {
+// Counterpart is what a Node knows of the other one of two voters.
+type Counterpart struct {
+	Member Member
+	Alive  clock.Time // when it was last heard to be alive, in this life; zero if it was not
+
+	// Answerer has answered what was sent at Answered: this life has not ended before. Until now nothing has been heard of a life that
+	// came after it. Zero: this is not known of any.
+	Answerer Life
+	Answered clock.Time
+	Over     Life // the last one that is said to have ended, with all that it had
+}
+
+// Other is the other one of two voters. It is false unless there are exactly two, of which this member is one.
+func (n *Node) Other() (other Counterpart, two bool) {
 	all := n.voters()
 	i := slices.Index(all, n.cfg.Self)
 	if len(all) != 2 || i < 0 {
-		return "", 0, false
+		return Counterpart{}, false
 	}
-	other = all[1-i]
-	return other, n.peer(other).alive, true
+	p := n.peer(all[1-i])
+	return Counterpart{Member: all[1-i], Alive: p.alive, Answerer: p.answerer, Answered: p.answered, Over: p.over}, true
 }
 
 // Ask pings a node now, and not when its turn comes: Heard then tells whether it has answered.

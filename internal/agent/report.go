@@ -229,6 +229,8 @@ func (a *Agent) protection(r *api.GroupReport, v director.GroupView, now clock.T
 	case v.Kept:
 		r.Unprotected, r.UnprotectedText = true, "quorum_loss hold: no majority answers, its gateway does, and nobody else acts for the addresses"
 		switch {
+		case v.Given:
+			r.UnprotectedText = "arbitration gateway: taken over without a majority, since the other director's daemon has died and has given it up"
 		case v.Taken:
 			r.UnprotectedText = "arbitration gateway: taken over without a majority, since the other director was silent and the gateway answers"
 		case a.cfg.Cluster.Arbitration == conf.ArbitrationGateway:

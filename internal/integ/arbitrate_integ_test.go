@@ -51,12 +51,16 @@ func (s *scene) cutCluster(n *site.Node) error {
 }
 
 // Two directors without a witness: the one that is left and sees the gateway keeps what it has, or takes over, and none of both has it
-// when they meet again. Takes 20 s.
+// when they meet again. Takes 25 s.
 func TestOneOfTwoDirectorsDies(t *testing.T) {
 	t.Parallel()
 	s, _ := newPair(t)
 	back := func(s *scene) error { return s.Start(s.owner) }
 	for _, tr := range []trial{
+		{name: "kill -9 of the daemon of the owner of two", expect: moves, bound: withinHandover,
+			prepare: func(*testing.T) { time.Sleep(2 * leaseIntervals * s.AdvertInterval / 2) }, // until each knows that the other one lives
+			during:  func(t *testing.T, s *scene) { saysHeld(t, s.Site, s.other) },
+			make:    func(s *scene) error { return s.KillDaemon(s.owner) }, heal: back},
 		{name: "the owner of two is killed, and comes back", id: "A01", expect: moves, bound: withinSilence,
 			during: func(t *testing.T, s *scene) { saysHeld(t, s.Site, s.other) },
 			make:   func(s *scene) error { return s.Kill(s.owner) }, heal: back},

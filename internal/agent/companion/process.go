@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -191,6 +193,10 @@ func (p *process) release() error {
 		for _, m := range lease.LastWords(lease.Life(p.will.estate.Life), group, lease.Epoch(epoch), deathReason) {
 			words.Messages = append(words.Messages, json.RawMessage(m.Encode()))
 		}
+	}
+	if len(p.will.estate.Cluster.Peers) == 1 {
+		over := lease.VeryLastWords(lease.Life(p.will.estate.Life), slices.Sorted(maps.Keys(p.will.leases)))
+		words.Messages = append(words.Messages, json.RawMessage(over.Encode()))
 	}
 	// Once a lease would have ended anyway there is little left to gain.
 	ctx, cancel := context.WithTimeout(context.Background(), p.will.estate.Cluster.Lease+spareSpeech)

@@ -303,3 +303,70 @@ func TestAnOwnerOfAPairKeepsItsGroup(t *testing.T) {
 	b.advert("x", 110)
 	b.mustBe("x", false)
 }
+
+// speaks is a message of a life of the other director.
+func (b *bench) speaks(life lease.Life, m lease.Message) {
+	m.FromLife = life
+	b.step(lease.Received{From: standby, Message: m})
+}
+
+// died is what the companion of a life of the other director says, which had x under epoch 1.
+func (b *bench) died(life lease.Life) {
+	for _, m := range append(lease.LastWords(life, "x", 1, "died"), lease.VeryLastWords(life, []string{"x"})) {
+		b.speaks(life, m)
+	}
+}
+
+// What a companion says counts at once, and only for the life that was the last one to be alive.
+func TestWhoIsLeftTakesOverAtTheWordOfACompanion(t *testing.T) {
+	const later = lease.Life(9)
+	for name, tt := range map[string]struct {
+		what func(b *bench)
+		take bool
+	}{
+		"it has died":                       {what: func(b *bench) { b.died(others) }, take: true},
+		"it is said often":                  {what: func(b *bench) { b.died(others); b.died(others) }, take: true},
+		"what it has sent before comes now": {what: func(b *bench) { b.speaks(others, lease.Message{Ping: &lease.Ping{}}); b.died(others) }, take: true},
+		"not the life that is known":        {what: func(b *bench) { b.died(later) }},
+		"a later life is heard": {what: func(b *bench) {
+			b.speaks(later, lease.Message{Ping: &lease.Ping{}})
+			b.died(others)
+		}},
+		"a later life is heard, and the one before": {what: func(b *bench) {
+			asked := b.now
+			b.pass(time.Millisecond)
+			b.speaks(later, lease.Message{Ping: &lease.Ping{}})
+			b.speaks(others, lease.Message{ToLife: myLife, Pong: &lease.Pong{Sent: asked}})
+			b.died(others)
+		}},
+		"a later life has answered": {what: func(b *bench) {
+			b.speaks(later, lease.Message{ToLife: myLife, Pong: &lease.Pong{Sent: b.now}})
+			b.died(others)
+		}},
+		"it was alive long ago": {what: func(b *bench) { b.passSeeing(sightSpan + D/4); b.died(others) }},
+		"only the lease is given up": {what: func(b *bench) {
+			for _, m := range lease.LastWords(others, "x", 1, "died") {
+				b.speaks(others, m)
+			}
+		}},
+		"only that it has died": {what: func(b *bench) { b.speaks(others, lease.VeryLastWords(others, []string{"x"})) }},
+		"it had something else": {what: func(b *bench) { b.speaks(others, lease.VeryLastWords(others, []string{"y"})) }},
+		"somebody advertises it": {what: func(b *bench) {
+			b.step(Sight{Sight: lease.Doubts, Seen: b.now})
+			b.died(others)
+			b.advert("x", 90)
+			b.see()
+		}},
+		"the gateway does not answer": {what: func(b *bench) { b.step(Sight{Sight: lease.Blind, Text: "no", Seen: b.now}); b.died(others) }},
+		"majority decides":            {what: func(b *bench) { b.m.cfg.Arbitrate = false; b.died(others) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := bereft(t)
+			b.noLooks = true // nobody is looked for
+			tt.what(b)
+			if v, _ := b.m.Group("x"); v.Held != tt.take || v.Given != tt.take || tt.take && b.m.State("x").Status != vrrp.Active {
+				t.Fatalf("%+v: %s", v, b.story())
+			}
+		})
+	}
+}

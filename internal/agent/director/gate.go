@@ -36,6 +36,8 @@ func (m *Machine) apply(now clock.Time, actions []lease.Action) {
 			m.nobodyTakes(now, a)
 		case lease.Promised:
 			m.promised(now, a)
+		case lease.Orphaned:
+			m.orphaned(a)
 		}
 	}
 }

@@ -26,6 +26,7 @@ type keeping struct {
 	since  clock.Time // zero: it is not kept
 	lapsed bool       // there is no lease: only a new grant puts one behind it, and it is claimed meanwhile
 	taken  bool       // there was none when it began
+	given  bool       // taken from an owner that was dead, and whose companion had given it up
 	metAt  clock.Time // since when a majority has answered again
 	lookAt clock.Time // when to look whether it is to be kept, or still may be; zero: never
 

@@ -46,10 +46,10 @@ func (m *Machine) lookAround(now clock.Time, g *group) {
 	m.do(Look{Group: g.name, Serial: m.looks, Within: span})
 }
 
-// lookFirst is for a claim, and for its grant, which may come after a while: it begins a look if nobody hands the group over, and
-// if it has not just been looked for.
+// lookFirst is for a claim, and for its grant, which may come after a while: it begins a look if nobody hands the group over, be it the
+// companion of a dead owner, and if it has not just been looked for.
 func (m *Machine) lookFirst(now clock.Time, g *group) {
-	if g.look.kind == lease.MasterDown && (g.look.done.IsZero() || now >= g.look.done.Add(lookFresh)) {
+	if g.look.kind == lease.MasterDown && !g.keep.given && (g.look.done.IsZero() || now >= g.look.done.Add(lookFresh)) {
 		m.lookAround(now, g)
 	}
 }

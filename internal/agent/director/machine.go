@@ -34,6 +34,7 @@ type Broken struct {
 	AddBeforeCovered       bool // A1: what a reload brings becomes visible before the lease covers it
 	BelieveAnyFence        bool // a device that failed has switched the node off
 	FenceCoversLater       bool // a fence proves what the node held when it was confirmed, and not when it was begun (F05)
+	WordsOfAnyLife         bool // whichever life of the other director has died, and whenever: it has nothing
 	TakeBeforeBlind        bool // a takeover without a majority does not wait until an owner without a gateway has given up
 }
 
@@ -119,6 +120,7 @@ type group struct {
 	keep       keeping
 	yielded    lease.Epoch // the last that was handed over; zero: none
 	takeAt     clock.Time  // when to look whether to take it over without a majority; zero: not by itself
+	orphaned   bool        // its owner has died, whose companion has given it up, and nobody has advertised it since
 
 	spot fencing.Place // where it is to be
 	pull fencing.Pull
@@ -409,6 +411,7 @@ func (m *Machine) advert(now clock.Time, e Advert) {
 	m.touched = append(m.touched, i.group)
 	m.doubt(now, i)
 	if e.Priority != vrrp.PriorityResign {
+		i.group.orphaned = false
 		order := cmp.Or(cmp.Compare(e.Priority, i.state.Priority), e.From.WithZone("").Compare(i.cfg.Local.WithZone("")))
 		m.rival(now, i.group, order, fmt.Sprintf("%s advertises it", e.From))
 	}

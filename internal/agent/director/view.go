@@ -18,6 +18,7 @@ type GroupView struct {
 	Leaving  bool
 	Kept     bool   // without a majority: only this director's word stands behind it
 	Taken    bool   // Kept, and taken over without a lease: this director was not the owner
+	Given    bool   // Taken, from an owner that was dead, and whose companion had given it up
 	Stranger bool   // WhyNot is that somebody outside the cluster answers for an address
 	CutOff   bool   // WhyNot is that it does not reach its gateways, which another director does
 	Spot     string // the director that it is to be on by the rules for places; empty: they do not say
@@ -33,7 +34,7 @@ func (m *Machine) Group(name string) (GroupView, bool) {
 	}
 	v := GroupView{Name: name, Epoch: g.epoch, Until: g.until, Claiming: g.asked, Refusal: g.refusal,
 		WhyNot: m.whyNot(g), Leaving: g.phase == leaving,
-		Kept: g.keep.since != 0 && (g.phase == held || g.phase == arming), Taken: g.keep.taken}
+		Kept: g.keep.since != 0 && (g.phase == held || g.phase == arming), Taken: g.keep.taken, Given: g.keep.given}
 	v.Stranger = v.WhyNot != "" && g.look.found && v.WhyNot == g.unfitWhy
 	v.CutOff = m.gated() && v.WhyNot != "" && v.WhyNot == m.outlooked(g)
 	if m.gated() {

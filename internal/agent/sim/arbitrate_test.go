@@ -10,7 +10,13 @@ import (
 // TestTheGatewayDecidesBetweenTwo: two directors without a witness have two owners only if both of them say that they are unprotected, and
 // have both reached the gateway lately; and all recover, with a lease.
 func TestTheGatewayDecidesBetweenTwo(t *testing.T) {
-	playKeeping(t, func(seed uint64) Config { return Config{Seed: seed, Span: span, Arbitrate: true} })
+	playKeeping(t, func(seed uint64) Config {
+		cfg := Config{Seed: seed, Span: span, Arbitrate: true}
+		if seed%2 == 0 {
+			cfg.Profile = Lonely
+		}
+		return cfg
+	})
 }
 
 // lone is Active_Down_Interval, or how long the other director has to be silent, whichever is longer, and a quarter of a lease for
@@ -38,7 +44,13 @@ func TestTimesWithoutAWitness(t *testing.T) {
 		{name: "owner's host dies", faults: []Fault{{Kind: PowerCut, On: Owner, For: hour}}, moves: 1, dark: lone, kept: true},
 		{name: "owner is killed", faults: []Fault{{Kind: KillProc, On: Owner, For: hour}}, moves: 1, dark: lone, kept: true},
 		{name: "owner's daemon is killed, its companion lives", faults: []Fault{{Kind: KillDaemon, On: Owner, For: hour}}, moves: 1,
-			dark: lone + moment, kept: true},
+			dark: mourned, kept: true},
+		{name: "owner's daemon is killed, its companion lives, and the gateway is down for both", dark: hour,
+			faults: append(both(NoGateway, -10*time.Second), Fault{Kind: KillDaemon, On: Owner, For: hour})},
+		{name: "owner's daemon is killed, its companion lives, and nobody hears it", moves: 1, dark: lone + moment, kept: true,
+			faults: []Fault{{Kind: KillDaemon, On: Owner, For: hour}, {Kind: Isolate, On: Owner, For: hour}}},
+		{name: "owner's daemon is killed, its companion lives, and it comes back", moves: 2, dark: mourned,
+			faults: []Fault{{Kind: KillDaemon, On: Owner, For: 15 * time.Second}}},
 		{name: "owner is stopped for long", faults: []Fault{{Kind: StopProc, On: Owner, For: hour}}, moves: 1, dark: lone, kept: true},
 		{name: "owner's machine is paused", faults: []Fault{{Kind: PauseVM, On: Owner, For: hour}}, moves: 1, dark: lone + moment, kept: true},
 		{name: "owner is cut off from everything", faults: []Fault{{Kind: Isolate, On: Owner, For: hour}}, moves: 1, dark: lone, kept: true},
@@ -132,6 +144,29 @@ func TestATakeoverHasToWaitForTheBlind(t *testing.T) {
 		}
 		if beside != broken {
 			t.Errorf("without the rule: %v; two owners: %v", broken, beside)
+		}
+	}
+}
+
+// TestLastWordsAreThoseOfOneLife: the daemon of an owner dies and comes back, and is the owner again. What its companion said of its earlier
+// life tells nothing of this one, which is then cut off from everything.
+func TestLastWordsAreThoseOfOneLife(t *testing.T) {
+	plan := []Fault{{At: 20 * time.Second, Kind: KillDaemon, On: Owner, For: time.Second}, {At: 40 * time.Second, Kind: MoveGroup, On: 0},
+		{At: 50 * time.Second, Kind: Isolate, On: 0, For: hour}}
+	calm := calm(true)
+	calm.voters = 2
+	for _, broken := range []bool{false, true} {
+		beside := false
+		for seed := range uint64(10) {
+			o := Run(Config{Seed: seed, Span: 70 * time.Second, Plan: plan, calm: calm, noRecovery: true, Arbitrate: true,
+				Director: director.Broken{WordsOfAnyLife: broken}})
+			beside = beside || o.Stats.KeptBeside > 0 || o.Violation != nil
+			if o.Owners["G1"] != "lb2" {
+				t.Errorf("seed %d: %q is the owner in the end", seed, o.Owners["G1"])
+			}
+		}
+		if beside != broken {
+			t.Errorf("with the words of any life: %v; two owners: %v", broken, beside)
 		}
 	}
 }

@@ -19,6 +19,7 @@ type canary struct {
 	walks    uint64   // of the lease protocol alone, within which it is noticed; zero: whole clusters are simulated
 	others   []string // groups of such a walk, beside G
 	profile  string   // of the faults; empty: drawn
+	pair     bool     // of two directors, between which the gateway decides
 	hours    float64  // of simulated clusters within which it is noticed
 	lease    lease.Broken
 	director director.Broken
@@ -41,6 +42,10 @@ var canaries = []canary{
 	{name: "H7: ReleaseBeforeInvisible", hours: 0.1, director: director.Broken{ReleaseBeforeInvisible: true}},
 	{name: "SpeakFirst", hours: 0.5, broken: Broken{SpeakFirst: true}},
 	{name: "StoppedIsDead", hours: 1, profile: Guards, broken: Broken{StoppedIsDead: true}},
+
+	{name: "SpeakFirst, of two", hours: 0.2, profile: Lonely, pair: true, broken: Broken{SpeakFirst: true}},
+	{name: "WordsOfAnyLife", hours: 0.3, profile: Lonely, pair: true, director: director.Broken{WordsOfAnyLife: true}},
+	{name: "TakeBeforeBlind", slow: true, hours: 2, profile: Lonely, pair: true, director: director.Broken{TakeBeforeBlind: true}},
 
 	{name: "BelieveAnyFence", slow: true, hours: 2, profile: Fences, director: director.Broken{BelieveAnyFence: true}},
 	{name: "F05: FenceCoversLater", slow: true, hours: 30, profile: Fences, director: director.Broken{FenceCoversLater: true},
@@ -88,7 +93,7 @@ func (c canary) walk(t *testing.T) {
 func (c canary) simulate(t *testing.T) {
 	var total Stats
 	for seed := *flagFirst; total.Simulated.Hours() < c.hours; seed++ {
-		o := Run(Config{Seed: seed, Span: span, Profile: c.profile, Lease: c.lease, Director: c.director, Broken: c.broken})
+		o := Run(Config{Seed: seed, Span: span, Profile: c.profile, Arbitrate: c.pair, Lease: c.lease, Director: c.director, Broken: c.broken})
 		total.Add(o.Stats)
 		if v := o.Violation; v != nil && v.Invariant[0] == 'S' { // being without an owner would be no proof
 			t.Logf("seed %d, after %.2f of %v hours: %s, %s", seed, total.Simulated.Hours(), c.hours, o.Shape, v)

@@ -169,6 +169,9 @@ func (w *world) decided(p *process, a director.Action) {
 			w.stats.Kept++
 		}
 		o.kept = v.Kept
+		if arm.First && v.Taken {
+			w.took(m, arm.Group, v.Given)
+		}
 	} else if arm.First {
 		o.kept = false
 	}
@@ -194,6 +197,22 @@ func (w *world) decided(p *process, a director.Action) {
 	o.until = arm.Until
 	m.reading()
 	w.at(m.clocks.when(arm.Until).add(w.lateness()), func() { w.lapse(m, arm) })
+}
+
+// took looks at a takeover without a lease. Who begins it at the word of a dead director's companion is the only one. Otherwise nobody else
+// has it who has lost its gateway, and could be heard since.
+func (w *world) took(m *machine, group string, given bool) {
+	for _, other := range w.machines {
+		epoch, visible := other.visible(group)
+		switch heard := w.links[other.index][m.index].heard; {
+		case other == m || !visible:
+		case given:
+			w.violated("S1", "%s takes %s over from a life that has died, while %s answers under epoch %d", m.name, group, other.name, epoch)
+		case other.blind > 0 && heard > other.blindFrom:
+			w.violated("S1", "%s takes %s over, has heard of %s since that lost its gateway, and that answers under epoch %d", m.name,
+				group, other.name, epoch)
+		}
+	}
 }
 
 // lapse looks at a machine when a lease's deadline has come, unless it has moved since (S2, S4).

@@ -128,6 +128,14 @@ func (c *companion) speak(times int) {
 			}
 		}
 	}
+	if len(w.machines) == 2 && len(c.leases) > 0 {
+		other := w.machines[1-m.index]
+		w.send(m, other, clusterPort, func() {
+			if q := other.process; q != nil {
+				q.post(lease.Received{From: c.member, Message: lease.VeryLastWords(c.life, sortedKeys(c.leases))})
+			}
+		})
+	}
 	if times > 1 {
 		c.later(25*time.Millisecond<<(companionRepeats-times), func() { c.speak(times - 1) }, func() {})
 	}

@@ -149,6 +149,7 @@ const (
 	Members  = "members"  // machines that lose their data
 	Files    = "files"    // configurations that differ
 	Fences   = "fences"   // owners that are lost while their leases run, and are switched off; it is drawn by nobody
+	Lonely   = "lonely"   // two directors that lose each other for long; it is drawn by nobody
 )
 
 func profileOf(name string, s shape) profile {
@@ -190,7 +191,15 @@ func profileOf(name string, s shape) profile {
 			pause: []time.Duration{s.lease / 2, s.lease}, longest: all, roles: []int{Owner, Other, Leader, Voter}, late: 20_000,
 		}
 	}
-	if name == Fences {
+	switch name {
+	case Lonely:
+		return profile{
+			kinds: []Kind{Split, Split, Isolate, Cut, BlockPort, NoGateway, NoGateway, KillDaemon, KillDaemon, KillProc, StopProc, SlowLink,
+				MoveGroup, Terminate},
+			pause: []time.Duration{2 * s.lease, 4 * s.lease}, longest: []time.Duration{4 * s.lease, 12 * s.lease},
+			roles: []int{Owner, Owner, Other},
+		}
+	case Fences:
 		return profile{
 			kinds: []Kind{Isolate, Isolate, Mute, Deafen, StopProc, KillProc, Cut, BlockVRRP, SlowLink, Claim, Claim, PowerCut, Terminate, KillDaemon},
 			pause: []time.Duration{s.lease / 2, s.lease, 2 * s.lease}, longest: []time.Duration{s.lease, 2 * s.lease, 4 * s.lease},

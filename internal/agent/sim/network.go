@@ -14,9 +14,10 @@ const (
 // link is one direction between two machines. Counters, because faults overlap.
 type link struct {
 	cuts     [classes]int
-	slow     int // a fault makes every message late
-	lossy    int // a fault loses some
-	doubling int // a fault doubles some
+	slow     int     // a fault makes every message late
+	lossy    int     // a fault loses some
+	doubling int     // a fault doubles some
+	heard    instant // when a message of a director's leases arrived
 	random   random
 }
 

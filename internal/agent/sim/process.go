@@ -582,6 +582,9 @@ func (p *process) sendLease(a lease.Send) {
 	from := p.member
 	w.send(p.machine, target, clusterPort, func() {
 		if q := target.process; q != nil && q.member == a.To {
+			if len(q.inbox) < inboxSize && (message.ToLife == 0 || message.ToLife == q.life) {
+				w.links[p.machine.index][target.index].heard = w.now
+			}
 			q.post(lease.Received{From: from, Message: message})
 		}
 	})
@@ -623,7 +626,10 @@ func (p *process) note(a director.Journal) {
 // arm opens a group's guard, or moves its deadline: a look at the clocks, a write to the kernel, and another look.
 func (p *process) arm(a director.GuardArm, attempt int) {
 	m := p.machine
-	if a.First {
+	switch {
+	case a.First && a.Epoch == 0: // without a lease there is none to be given up
+		delete(p.told, a.Group)
+	case a.First:
 		p.told[a.Group] = a.Epoch
 	}
 	if m.world.shape.lifetimes { // one look at the clock, one write
