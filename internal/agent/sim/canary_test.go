@@ -47,6 +47,8 @@ var canaries = []canary{
 	{name: "WordsOfAnyLife", hours: 0.3, profile: Lonely, pair: true, director: director.Broken{WordsOfAnyLife: true}},
 	{name: "TakeBeforeBlind", slow: true, hours: 2, profile: Lonely, pair: true, director: director.Broken{TakeBeforeBlind: true}},
 
+	{name: "ForceUnproved", hours: 0.4, profile: Forced, broken: Broken{ForceUnproved: true}},
+
 	{name: "BelieveAnyFence", slow: true, hours: 2, profile: Fences, director: director.Broken{BelieveAnyFence: true}},
 	{name: "F05: FenceCoversLater", slow: true, hours: 30, profile: Fences, director: director.Broken{FenceCoversLater: true},
 		lease: lease.Broken{KeepWhenDeclaredOff: true}},

@@ -13,12 +13,18 @@ import (
 
 // checks is what the run's observer remembers. It sees everything, as no machine does.
 type checks struct {
-	holders      map[string]fsm.Member // of (group, epoch): who ever held a lease of it
+	holders      map[string]fsm.Member // of (cluster, group, epoch): who ever held a lease of it
 	leases       map[string]*observed  // by machine and group
-	hashes       map[uint64]uint64     // of the state after an entry
-	terms        map[uint64]uint64     // of committed entries
+	hashes       map[place]uint64      // of the state after an entry
+	terms        map[place]uint64      // of committed entries
 	acknowledged []string              // ids of requests that were answered "done"
 	sights       map[string]*sight     // by group
+}
+
+// place is that of an entry of the log.
+type place struct {
+	cluster int
+	index   uint64
 }
 
 // observed is what is known of a machine's leases of a group, over all its processes.
@@ -45,8 +51,8 @@ type sight struct {
 }
 
 func newChecks() checks {
-	return checks{holders: map[string]fsm.Member{}, leases: map[string]*observed{}, hashes: map[uint64]uint64{},
-		terms: map[uint64]uint64{}, sights: map[string]*sight{}}
+	return checks{holders: map[string]fsm.Member{}, leases: map[string]*observed{}, hashes: map[place]uint64{},
+		terms: map[place]uint64{}, sights: map[string]*sight{}}
 }
 
 func (w *world) observed(m *machine, group string) *observed {
@@ -57,6 +63,13 @@ func (w *world) observed(m *machine, group string) *observed {
 		w.checks.leases[key] = o
 	}
 	return o
+}
+
+// forget forgets what is known of a machine's leases.
+func (w *world) forget(m *machine) {
+	for _, g := range w.shape.groups {
+		*w.observed(m, g.name) = observed{}
+	}
 }
 
 // touched looks at a machine whose kernel has changed, or whose clocks have: this is the only way to become visible.
@@ -185,7 +198,7 @@ func (w *world) decided(p *process, a director.Action) {
 		o.epoch, o.until, o.shut = arm.Epoch, 0, false
 	}
 	if arm.First && !w.cfg.Adversarial && !o.kept {
-		key := fmt.Sprintf("%s %d", arm.Group, arm.Epoch)
+		key := fmt.Sprintf("%d %s %d", p.cluster, arm.Group, arm.Epoch)
 		if holder, known := w.checks.holders[key]; known && holder != p.member {
 			w.violated("S3", "%s and %s both hold epoch %d of %s", holder, p.member, arm.Epoch, arm.Group)
 		}
@@ -260,10 +273,11 @@ func (w *world) gaveUp(p *process, group string, epoch lease.Epoch) {
 
 // committed checks the model of Raft itself: one entry per index.
 func (w *world) committed(p *process, index, term uint64) {
-	if known, ok := w.checks.terms[index]; ok && known != term {
+	at := place{p.cluster, index}
+	if known, ok := w.checks.terms[at]; ok && known != term {
 		w.violated("model", "entry %d is committed with terms %d and %d (%s)", index, known, term, p.member)
 	}
-	w.checks.terms[index] = term
+	w.checks.terms[at] = term
 }
 
 // applied compares a replica with the others (S8).
@@ -274,13 +288,14 @@ func (w *world) applied(p *process, index uint64, c fsm.Command, result fsm.Resu
 	if w.cfg.Adversarial {
 		return
 	}
-	if known, ok := w.checks.hashes[index]; ok {
+	at := place{p.cluster, index}
+	if known, ok := w.checks.hashes[at]; ok {
 		if index%4 == 0 && known != p.state.Hash() { // what differs once differs for good
 			w.violated("S8", "%s has hash %016x after entry %d, others have %016x", p.member, p.state.Hash(), index, known)
 		}
 		return
 	}
-	w.checks.hashes[index] = p.state.Hash()
+	w.checks.hashes[at] = p.state.Hash()
 	switch {
 	case !result.OK:
 		w.stats.Refusals++
@@ -296,7 +311,7 @@ func (w *world) applied(p *process, index uint64, c fsm.Command, result fsm.Resu
 
 // restored compares a replica that took over a snapshot with the others.
 func (w *world) restored(p *process) {
-	if known, ok := w.checks.hashes[p.state.Applied()]; ok && known != p.state.Hash() {
+	if known, ok := w.checks.hashes[place{p.cluster, p.state.Applied()}]; ok && known != p.state.Hash() {
 		w.violated("S8", "%s has another hash after a snapshot of entry %d", p.member, p.state.Applied())
 	}
 }
@@ -363,8 +378,8 @@ func (w *world) checkJournal(p *process) {
 			}
 		}
 	}
-	if len(events) == fsm.JournalSize {
-		return // the oldest ones are gone
+	if len(events) == fsm.JournalSize || w.clusters > 0 {
+		return // the oldest ones are gone, or what only the dead knew
 	}
 	for _, id := range w.checks.acknowledged {
 		if seen[id] == 0 && !strings.HasPrefix(id, "operator") { // a mark that was set already leaves no event

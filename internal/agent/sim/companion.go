@@ -91,7 +91,7 @@ func (c *companion) speak(times int) {
 	for _, other := range w.machines {
 		if other != m && len(c.leases) > 0 {
 			w.send(m, other, clusterPort, func() {
-				if q := other.process; q != nil {
+				if q := other.process; q != nil && q.cluster == c.of.cluster {
 					q.aside(func() {
 						if r, ok := q.log.(*raft); ok {
 							r.succeed(c.member)
@@ -109,7 +109,7 @@ func (c *companion) speak(times int) {
 					continue
 				}
 				w.send(m, other, clusterPort, func() {
-					if q := other.process; q != nil {
+					if q := other.process; q != nil && q.cluster == c.of.cluster {
 						q.post(lease.Received{From: c.member, Message: message})
 					}
 				})

@@ -26,5 +26,6 @@
 // 8.3%. The guard has two locks, a timeout and a deadline on the wall clock, and no fault takes both away at once: nobody
 // sets the wall clock back between a shell's two looks at it around one write to the kernel, nor in the same lease in
 // which the machine is suspended; and nobody removes the guard's rules while the process that would notice is dead or
-// stopped. A machine whose lease clock stands still together with it is outside.
+// stopped. Who was declared dead when a quorum was forced was off, and reaches the forced cluster, if it comes back, before its
+// voter helps anybody again; where it does not, the run is over. A machine whose lease clock stands still together with it is outside.
 package sim

@@ -56,6 +56,7 @@ const (
 	Competitor Kind = "competitor"  // X07: a stranger claims an address
 	Claim      Kind = "claim"       // X03: On is made to believe that there is no owner
 	NoGateway  Kind = "no-gateway"  // N21: the gateway does not answer On; only where it decides
+	Force      Kind = "force"       // a person forces a quorum on On; machines that are switched off for it are so for For
 )
 
 // kinds lists all of them with how often they are drawn, relative to each other.
@@ -149,6 +150,7 @@ const (
 	Members  = "members"  // machines that lose their data
 	Files    = "files"    // configurations that differ
 	Fences   = "fences"   // owners that are lost while their leases run, and are switched off; it is drawn by nobody
+	Forced   = "forced"   // majorities that are lost, and forced by a person; it is drawn by nobody
 	Lonely   = "lonely"   // two directors that lose each other for long; it is drawn by nobody
 )
 
@@ -198,6 +200,12 @@ func profileOf(name string, s shape) profile {
 				MoveGroup, Terminate},
 			pause: []time.Duration{2 * s.lease, 4 * s.lease}, longest: []time.Duration{4 * s.lease, 12 * s.lease},
 			roles: []int{Owner, Owner, Other},
+		}
+	case Forced:
+		return profile{
+			kinds: []Kind{Isolate, KillProc, KillDaemon, StopProc, Cut, SlowLink, MoveGroup, PowerCut, Claim, Terminate},
+			pause: []time.Duration{2 * s.lease, 4 * s.lease}, longest: []time.Duration{s.lease, 2 * s.lease},
+			roles: []int{Owner, Other, Leader, Voter},
 		}
 	case Fences:
 		return profile{
@@ -273,7 +281,28 @@ func newPlan(cfg Config, s shape, r *random) []Fault {
 			plan = append(plan, Fault{At: at, Kind: NoGateway, On: pick(r, Owner, Other, 0, 1), For: r.span(0, pick(r, s.lease, 8*s.lease))})
 		}
 	}
+	if s.profile == Forced {
+		plan = append(plan, newForces(cfg, s, r)...)
+	}
 	slices.SortStableFunc(plan, func(a, b Fault) int { return int(a.At - b.At) })
+	return plan
+}
+
+// newForces draws when a person forces a quorum: on a director whose others lose their power, or most of them, or which is cut off from them.
+func newForces(cfg Config, s shape, r *random) (plan []Fault) {
+	for at := 10*time.Second + r.span(0, 10*s.lease); at < cfg.Span; at += 12*s.lease + r.span(0, 24*s.lease) {
+		on := r.below(s.directors)
+		for other := range s.voters {
+			if other != on && r.chance(750_000) {
+				plan = append(plan, Fault{At: at - r.span(0, 3*s.lease), Kind: PowerCut, On: other, For: r.span(3*s.lease, 12*s.lease)})
+			}
+		}
+		if r.chance(500_000) {
+			early := r.span(0, 2*s.lease)
+			plan = append(plan, Fault{At: at - early, Kind: Isolate, On: on, For: early + r.span(time.Millisecond, pick(r, s.lease, s.lease, 8*s.lease))})
+		}
+		plan = append(plan, Fault{At: at, Kind: Force, On: on, For: r.span(10*time.Millisecond, pick(r, time.Second, 6*s.lease))})
+	}
 	return plan
 }
 
@@ -314,6 +343,8 @@ func (w *world) inject(f Fault) {
 		cut(func(from, into int) bool { return from == m.index && into == to.index }, clusterPort, vrrpGroup)
 	case NoGateway:
 		m.unsee(f.For)
+	case Force:
+		w.force(m, f)
 	case Isolate:
 		m.unsee(f.For)
 		cut(func(from, to int) bool { return from == m.index || to == m.index }, clusterPort, vrrpGroup)

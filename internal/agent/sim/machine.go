@@ -46,6 +46,7 @@ type machine struct {
 	armsFail  int            // faults of the guard
 	slow      int            // faults of the disk
 	hungUntil instant
+	seenAs    int     // the cluster of its last process
 	blind     int     // faults that cut it off from its gateway
 	blindFrom instant // since when there is one
 
@@ -55,6 +56,7 @@ type machine struct {
 // disk is what survives a crash.
 type disk struct {
 	member  fsm.Member
+	cluster int // zero: the one that was founded
 	ceiling time.Duration
 	raft    raftDisk
 }
@@ -199,7 +201,7 @@ func (m *machine) pause(d time.Duration, suspend bool) {
 
 // loseData wipes the disk of a machine whose process is down: it comes back as another member.
 func (m *machine) loseData() {
-	m.disk = disk{member: m.world.newMember(m)}
+	m.disk = disk{member: m.world.newMember(m), cluster: m.world.clusters}
 	m.world.say(m.name, "has lost its data and is %s now", m.disk.member)
 }
 

@@ -17,6 +17,7 @@ import (
 type process struct {
 	machine *machine
 	member  fsm.Member
+	cluster int
 	life    lease.Life
 	random  random
 	ended   bool
@@ -79,7 +80,7 @@ func (p *process) frozen() bool { return p.stops > 0 || p.machine.state != runni
 func (m *machine) startProcess() {
 	w := m.world
 	w.lives++
-	p := &process{machine: m, member: m.disk.member, life: lease.Life(w.lives), random: newRandom(w.cfg.Seed, 3, w.lives),
+	p := &process{machine: m, member: m.disk.member, cluster: m.disk.cluster, life: lease.Life(w.lives), random: newRandom(w.cfg.Seed, 3, w.lives),
 		taken: map[string]bool{}, told: map[string]lease.Epoch{}}
 	m.process = p
 	m.clocks.read(w.now)
@@ -110,6 +111,10 @@ func (m *machine) startProcess() {
 			Fencing: m.fencing(&cfg), Place: w.shape.places, Hold: w.cfg.Hold,
 			Arbitrate: w.cfg.Arbitrate, SightSpan: w.sightSpan(), Broken: w.cfg.Director}, p)
 	}
+	if m.seenAs != p.cluster { // epochs of the one tell nothing about those of the other
+		m.seenAs = p.cluster
+		w.forget(m)
+	}
 	p.say("starts life %d as %s", p.life, p.member)
 	p.log.begin()
 	if p.director != nil {
@@ -120,6 +125,8 @@ func (m *machine) startProcess() {
 		}
 	}
 	p.gossip()
+	p.knock()
+	p.watchReturn()
 	p.wake()
 }
 
@@ -404,7 +411,7 @@ func (p *process) speak(to fsm.Member, message any, after time.Duration) {
 	}
 	from := p.member
 	w.send(p.machine, target, clusterPort, func() {
-		if q := target.process; q != nil && q.member == to {
+		if q := target.process; q != nil && q.member == to && w.meet(p, q) {
 			q.aside(func() { q.log.receive(from, message) })
 		}
 	})
@@ -581,7 +588,7 @@ func (p *process) sendLease(a lease.Send) {
 	}
 	from := p.member
 	w.send(p.machine, target, clusterPort, func() {
-		if q := target.process; q != nil && q.member == a.To {
+		if q := target.process; q != nil && q.member == a.To && w.meet(p, q) {
 			if len(q.inbox) < inboxSize && (message.ToLife == 0 || message.ToLife == q.life) {
 				w.links[p.machine.index][target.index].heard = w.now
 			}

@@ -558,7 +558,7 @@ func (r *raft) changeVoters() {
 		return
 	}
 	for _, m := range r.p.machine.world.machines {
-		if latest.Has(m.disk.member) || m.process == nil || m.process.member != m.disk.member {
+		if latest.Has(m.disk.member) || m.process == nil || m.process.member != m.disk.member || m.disk.cluster != r.p.cluster {
 			continue
 		}
 		voters := slices.Clone(latest.Voters)

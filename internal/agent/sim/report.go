@@ -71,6 +71,8 @@ func (s *Stats) Add(o Stats) {
 	s.ForcedKills += o.ForcedKills
 	s.Fences += o.Fences
 	s.Deaths += o.Deaths
+	s.Forced += o.Forced
+	s.Voids += o.Voids
 	s.Kept += o.Kept
 	s.KeptBeside += o.KeptBeside
 	s.Dark += o.Dark

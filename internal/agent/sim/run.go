@@ -42,6 +42,7 @@ type Broken struct {
 	ForgetCeiling bool // a restarted voter thinks that it has never promised anything
 	SpeakFirst    bool // a companion gives leases up before it has shut the guard
 	StoppedIsDead bool // a companion takes a process that is stopped for dead
+	ForceUnproved bool // a quorum is forced although the other voters are not off
 }
 
 // Outcome is what became of a run.
@@ -83,6 +84,8 @@ type Stats struct {
 	ForcedKills  uint64
 	Fences       uint64    // machines that were switched off
 	Deaths       uint64    // of processes whose companion acted
+	Forced       uint64    // times that a director was made the only voter
+	Voids        uint64    // runs that ended early: somebody came back where it did not reach the forced cluster
 	Kept         uint64    // groups that their owners kept without a majority
 	KeptBeside   uint64    // times that one was seen to have another owner at the same time
 	Interruption Histogram // from the old owner's last visible moment to the new owner's first
@@ -108,6 +111,8 @@ type world struct {
 	ofInst   map[string]string // group of an instance
 
 	lives, commands uint64
+	clusters        int           // that were forced: the number of the last one
+	void            bool          // nothing is promised any more
 	waiting         []fsm.Command // of operators and journals
 	violation       *Violation
 	checks          checks
@@ -167,7 +172,7 @@ func Run(cfg Config) Outcome {
 		}
 	})
 	w.runUntil(instant(cfg.Span))
-	if w.violation == nil && !cfg.Adversarial && !cfg.noRecovery { // a log without promises gives nobody a right to an owner
+	if w.violation == nil && !w.void && !cfg.Adversarial && !cfg.noRecovery { // a log without promises gives nobody a right to an owner
 		w.recover()
 	}
 	for _, s := range w.checks.sights {
@@ -184,7 +189,7 @@ const eventsPerSecond = 100_000
 
 func (w *world) runUntil(until instant) {
 	second, events := w.now, 0
-	for w.violation == nil {
+	for w.violation == nil && !w.void {
 		e, ok := w.pop(until)
 		if !ok {
 			w.now = until
@@ -234,14 +239,18 @@ func (w *world) recover() {
 	for _, f := range w.plan {
 		longest = max(longest, f.At+f.For-time.Duration(w.now))
 	}
-	w.runUntil(w.now.add(longest + longestDelay + w.replacement()))
+	replaced := time.Duration(1)
+	if w.clusters > 0 { // all others come back as new members
+		replaced = time.Duration(len(w.machines))
+	}
+	w.runUntil(w.now.add(longest + longestDelay + replaced*w.replacement()))
 	w.runUntil(w.now.add(w.recoverySpan()))
 	for range 20 { // a group may be on its way to where it is to be
 		if w.shape.places.On() && len(w.owners()) < len(w.shape.groups) {
 			w.runUntil(w.now.add(50 * time.Millisecond))
 		}
 	}
-	if w.violation == nil {
+	if w.violation == nil && !w.void {
 		w.checkRecovered()
 	}
 }

@@ -136,7 +136,7 @@ func newShape(cfg Config, r *random) shape {
 	if s.profile == Fences && s.fencing == noFencing {
 		s.fencing = preferred
 	}
-	if cfg.Arbitrate {
+	if cfg.Arbitrate || s.profile == Forced {
 		s.fencing = noFencing
 	}
 	if cfg.Broken == (Broken{}) && cfg.Lease == (lease.Broken{}) && cfg.Director == (director.Broken{}) {

@@ -95,6 +95,27 @@ func TestNeverTwoOwnersWithFencing(t *testing.T) {
 	}
 }
 
+// TestNeverTwoOwnersAfterAForcedQuorum: majorities are lost, and a person makes a director the only voter when the others are off. They come
+// back when they like, and are members again in the end.
+func TestNeverTwoOwnersAfterAForcedQuorum(t *testing.T) {
+	config := func(seed uint64) Config { return Config{Seed: seed, Span: span, Profile: Forced} }
+	if *flagSeed != 0 {
+		if o := Run(config(*flagSeed)); o.Violation != nil {
+			t.Fatal(Report(config(*flagSeed), o))
+		}
+		return
+	}
+	series := Series{First: *flagFirst, Hours: *flagHours / 4, Config: config}
+	total, failed := series.Run(runtime.GOMAXPROCS(0))
+	t.Logf("seeds from %d on: %d times forced, %d runs ended early\n%s", *flagFirst, total.Forced, total.Voids, total.Report())
+	if failed != nil {
+		t.Fatal(Report(failed.Config, failed.Outcome))
+	}
+	if !testing.Short() && total.Forced == 0 {
+		t.Error("no quorum was forced: nothing is proved")
+	}
+}
+
 // TestHoldShowsTwoOwnersOnlyWhileOneSaysSo: with quorum_loss hold there may be two owners, but one of them says at that moment that it is
 // unprotected; and all recover.
 func TestHoldShowsTwoOwnersOnlyWhileOneSaysSo(t *testing.T) {
