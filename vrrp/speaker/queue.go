@@ -43,11 +43,23 @@ type spacingKey struct {
 	ipv6  bool
 }
 
-// add appends a burst. One with no targets or rounds has nothing to do.
+// add appends a burst. One with no targets or rounds has nothing to do. What is left of a Speaker's burst with the same targets is not
+// queued a second time, so that a flood of what asks for announcements makes no long queue: it begins anew in its place.
 func (q *queue) add(b *burst) {
-	if len(b.targets) > 0 && b.rounds > 0 {
-		q.bursts = append(q.bursts, b)
+	if len(b.targets) == 0 || b.rounds <= 0 {
+		return
 	}
+	for _, waiting := range q.bursts {
+		if waiting.owner == b.owner && slices.Equal(waiting.targets, b.targets) {
+			rounds := b.rounds
+			if waiting.next > 0 {
+				rounds++ // the one that has begun does not count
+			}
+			waiting.rounds, waiting.check, waiting.router = max(waiting.rounds, rounds), b.check, nil
+			return
+		}
+	}
+	q.bursts = append(q.bursts, b)
 }
 
 // cancel drops all bursts of a Speaker.

@@ -129,3 +129,36 @@ func TestCancelDropsOneSpeakersBursts(t *testing.T) {
 		t.Error("something is left")
 	}
 }
+
+// However often something asks for announcements that have not left yet, they are queued once, and come as often as the last one wants them.
+func TestAFloodOfBurstsIsOneBurst(t *testing.T) {
+	ms := time.Millisecond
+	q := newQueue(func(string) Spacing { return Spacing{ARP: 10 * ms} })
+	one, other := &Speaker{}, &Speaker{}
+	last := 0
+	ask := func(times int) {
+		for n := range times {
+			q.add(&burst{owner: one, targets: targets("eth0/192.0.2.1", "eth0/192.0.2.2"), rounds: 2,
+				check: func() bool { last = n; return true }})
+		}
+	}
+	q.add(&burst{owner: other, targets: targets("eth0/192.0.2.1", "eth0/192.0.2.2"), rounds: 1})
+	ask(1000)
+	if len(q.bursts) != 2 {
+		t.Fatalf("there are %d bursts, want one of each speaker", len(q.bursts))
+	}
+	b, _, _, _ := q.take(0)
+	for range 2 { // the second announcement of the other speaker, and the first one of this
+		b, _, _, _ = q.take(time.Second)
+		delete(q.free, spacingKey{group: "interface eth0"})
+	}
+	if b.owner != one || !b.check() || last != 999 {
+		t.Errorf("it asks for the leave of call %d, want the last one", last)
+	}
+	// One of its round has left already: both addresses are still to come twice.
+	ask(10)
+	want := []string{"0s eth0/192.0.2.2", "10ms eth0/192.0.2.1", "20ms eth0/192.0.2.2", "30ms eth0/192.0.2.1", "40ms eth0/192.0.2.2"}
+	if got := drain(q); !slices.Equal(got, want) {
+		t.Errorf("sent\n got %q\nwant %q", got, want)
+	}
+}
