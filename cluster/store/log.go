@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,6 +43,7 @@ type Log struct {
 	health *Health
 	fault  Fault
 	log    *slog.Logger
+	beside string // a file that is not there
 
 	hooks LogHooks
 
@@ -66,8 +69,8 @@ func (d *Directory) OpenLog(hooks LogHooks) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open raft.db: %w", err)
 	}
-	l := &Log{bolt: bolt, health: &Health{}, fault: d.opt.Fault, log: d.log, hooks: hooks, closing: make(chan struct{}),
-		failed: make(chan struct{}, 1)}
+	l := &Log{bolt: bolt, health: &Health{}, fault: d.opt.Fault, log: d.log, beside: d.path("raft.db.try"), hooks: hooks,
+		closing: make(chan struct{}), failed: make(chan struct{}, 1)}
 	count := func() error {
 		if err := l.set(keyRun, binary.BigEndian.AppendUint64(nil, run)); err != nil {
 			return err
@@ -133,6 +136,9 @@ func (l *Log) do(operation string, f func() error) error {
 	if l.fault != nil {
 		err = l.fault(operation)
 	}
+	if err == nil && l.health.Failing() {
+		err = l.writable()
+	}
 	if err == nil {
 		err = f()
 	}
@@ -144,6 +150,21 @@ func (l *Log) do(operation string, f func() error) error {
 		}
 	}
 	return err
+}
+
+// writable makes and removes a file beside raft.db, which itself is left alone where that is not possible. On a file system that an error has
+// made read-only bbolt writes in vain, and when it wants to grow it loses its map of the file: raft.db could not even be read any more,
+// which would be taken for damage.
+func (l *Log) writable() error {
+	f, err := os.OpenFile(l.beside, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	err = os.Remove(l.beside)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // another goroutine tries the same
+	}
+	return errors.Join(f.Close(), err)
 }
 
 // probeSize is larger than what fits into free pages of a file that cannot grow: on a full disk small writes may go on

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -459,6 +460,43 @@ func TestAFailingDiskMakesTheMemberUnfitAndRaftWait(t *testing.T) {
 			t.Fatal("it stays unfit")
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// While writes fail, raft.db is not touched before its directory takes a file.
+func TestAFileSystemThatIsNotWritableIsFoundOutBesideTheLog(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	must(t, os.Mkdir(dir, 0o700))
+	o := options(dir)
+	var failing atomic.Bool
+	o.Fault = func(string) error {
+		if failing.Load() {
+			return syscall.EIO
+		}
+		return nil
+	}
+	d, err := Open(o)
+	must(t, err)
+	defer d.Close()
+	l, err := d.OpenLog(LogHooks{})
+	must(t, err)
+	defer l.Close()
+	failing.Store(true)
+	if err := l.StoreLog(entry(1)); !errors.Is(err, syscall.EIO) {
+		t.Errorf("storing an entry: %v", err)
+	}
+	must(t, os.Rename(dir, dir+".away"))
+	failing.Store(false)
+	if err := l.StoreLog(entry(1)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("storing an entry where no file can be made: %v", err)
+	}
+	if last := must1(l.LastIndex()); last != 0 {
+		t.Errorf("the last entry is %d", last)
+	}
+	must(t, os.Rename(dir+".away", dir))
+	must(t, l.StoreLog(entry(1)))
+	if _, err := os.Stat(filepath.Join(dir, "raft.db.try")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was tried is still there: %v", err)
 	}
 }
 
