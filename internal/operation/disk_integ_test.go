@@ -30,6 +30,8 @@ var loops sync.Mutex
 type disk struct {
 	s      *stage
 	node   *site.Node
+	image  string // the file
+	device string // loop device: "loop3"
 	frozen bool
 	full   bool
 }
@@ -39,22 +41,21 @@ func (s *stage) giveDisks() map[*site.Node]*disk {
 	s.t.Helper()
 	disks := map[*site.Node]*disk{}
 	for _, n := range s.Nodes {
-		d := &disk{s: s, node: n}
-		image := filepath.Join(s.Dir, n.Name+".img")
-		s.must(os.WriteFile(image, nil, 0o600))
-		s.must(os.Truncate(image, imageBytes))
-		out, err := exec.Command("mkfs.ext4", "-q", "-F", "-m", "0", image).CombinedOutput()
+		d := &disk{s: s, node: n, image: filepath.Join(s.Dir, n.Name+".img")}
+		s.must(os.WriteFile(d.image, nil, 0o600))
+		s.must(os.Truncate(d.image, imageBytes))
+		out, err := exec.Command("mkfs.ext4", "-q", "-F", "-m", "0", d.image).CombinedOutput()
 		if err != nil {
 			s.t.Fatalf("mkfs.ext4: %v: %s", err, out)
 		}
-		s.must(mountImage(image, n.Data()))
+		d.mount()
 		s.must(os.Chmod(n.Data(), 0o700))
 		if n.Unprivileged() {
 			s.must(os.Chown(n.Data(), nobody, nobody))
 		}
 		disks[n] = d
 		s.t.Cleanup(func() {
-			if err := errors.Join(unix.Unmount(n.Data(), unix.MNT_DETACH), os.Remove(image)); err != nil {
+			if err := errors.Join(unix.Unmount(n.Data(), unix.MNT_DETACH), os.Remove(d.image)); err != nil {
 				s.t.Error(err)
 			}
 		})
@@ -71,46 +72,73 @@ func (s *stage) giveDisks() map[*site.Node]*disk {
 	return disks
 }
 
-// mountImage mounts a file through a loop device that goes away with the mount.
-func mountImage(image, dir string) error {
+// mount mounts the disk below the node's data directory.
+func (d *disk) mount() {
+	d.s.t.Helper()
+	device, err := mountImage(d.image, d.node.Data())
+	d.s.must(err)
+	d.device = device
+}
+
+// mountImage mounts a file through a loop device that goes away with the mount, and returns the device's name.
+func mountImage(image, dir string) (device string, err error) {
 	loops.Lock()
 	defer loops.Unlock()
 	file, err := os.OpenFile(image, os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer file.Close()
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer control.Close()
 	for range 10 {
 		number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err != nil {
-			return fmt.Errorf("find a free loop device: %w", err)
+			return "", fmt.Errorf("find a free loop device: %w", err)
 		}
-		name := fmt.Sprintf("/dev/loop%d", number)
-		device, err := os.OpenFile(name, os.O_RDWR, 0)
+		device = fmt.Sprintf("loop%d", number)
+		name := "/dev/" + device
+		loop, err := os.OpenFile(name, os.O_RDWR, 0)
 		if err != nil {
-			return err
+			return "", err
 		}
 		config := unix.LoopConfig{Fd: uint32(file.Fd()), Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR}}
-		err = unix.IoctlLoopConfigure(int(device.Fd()), &config)
+		err = unix.IoctlLoopConfigure(int(loop.Fd()), &config)
 		if errors.Is(err, unix.EBUSY) {
-			device.Close()
+			loop.Close()
 			continue // somebody else was faster
 		}
 		if err == nil {
-			err = unix.Mount(name, dir, "ext4", 0, "")
+			err = unix.Mount(name, dir, "ext4", 0, "errors=remount-ro")
 		}
-		device.Close()
+		loop.Close()
 		if err != nil {
-			return fmt.Errorf("mount %s on %s by %s: %w", image, dir, name, err)
+			return "", fmt.Errorf("mount %s on %s by %s: %w", image, dir, name, err)
 		}
-		return nil
+		return device, nil
 	}
-	return errors.New("no loop device is free")
+	return "", errors.New("no loop device is free")
+}
+
+// fail has the file system find an error: from then on it is read-only.
+func (d *disk) fail() {
+	d.s.t.Helper()
+	d.s.must(os.WriteFile(filepath.Join("/sys/fs/ext4", d.device, "trigger_fs_error"), []byte("a test"), 0))
+}
+
+// repair checks the disk of a node whose program does not run, and mounts it anew.
+func (d *disk) repair() {
+	d.s.t.Helper()
+	d.s.must(unix.Unmount(d.node.Data(), 0))
+	const repaired = 1 // exit code: there were errors, and there are none any more
+	out, err := exec.Command("e2fsck", "-f", "-y", d.image).CombinedOutput()
+	if exit := new(exec.ExitError); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != repaired) {
+		d.s.t.Fatalf("e2fsck: %v: %s", err, out)
+	}
+	d.mount()
 }
 
 // fill takes all of the space.
@@ -316,6 +344,38 @@ func TestFullDisks(t *testing.T) {
 			watched.verdict()
 		})
 	}
+}
+
+// A file system that turns read-only, as ext4's does when it finds an error, here that of the owner, who leads the log: it costs nobody an
+// address, is named, leaves takeovers to the others, and once it is repaired the member goes on with its data.
+func TestAReadOnlyDisk(t *testing.T) {
+	t.Parallel()
+	s := setUp(t, nil)
+	disks := s.giveDisks()
+	s.must(s.StartAll())
+	s.run("the owner's, who leads too", func(s *stage) {
+		w := s.Witness()
+		_, owner, other := s.leaderAndOwner(true)
+		id := s.memberID(w, owner)
+		watched := s.watch()
+		disks[owner].fail()
+		// It shows when something is to be written, which the others do.
+		s.commit(w, other, true)
+		s.commit(w, other, false)
+		s.awaitFinding(w, "disk", owner.Name, "read-only file system")
+		watched.kept(owner)
+
+		watched = s.watch()
+		s.must(s.Kill(owner))
+		s.awaitOwner(other, recoverLimit)
+		watched.moved(owner, other, s.takeoverBound(other)+2*time.Second)
+		disks[owner].repair()
+		s.must(s.Start(owner))
+		s.must(s.AwaitHealthy(s.ctx, recoverLimit))
+		if again := s.memberID(w, owner); again != id {
+			s.t.Errorf("%s was %s, and comes back as %s", owner.Name, id, again)
+		}
+	})
 }
 
 // Disks that stand still cost an owner nothing, on one node or on all.
