@@ -188,6 +188,10 @@ func TestOneOwnerUnderFaults(t *testing.T) {
 			},
 		},
 		{
+			name: "a storm of 5000 broadcasts a second", id: "N18", expect: stays, bound: withoutLoss,
+			make: func(s *scene) error { return s.storm(5000, 3*time.Second) },
+		},
+		{
 			name: "no file descriptors are left for the owner", id: "P19", expect: stays, bound: withoutLoss, hold: 8 * time.Second,
 			make:   func(s *scene) error { return exhaust(s.owner) },
 			during: hasNone,

@@ -9,6 +9,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/hactl/had/internal/linux/ether"
 )
 
 // Filter describes frames that cross the switch. Conditions left at zero are always true; all others must hold.
@@ -19,6 +21,8 @@ type Filter struct {
 	Port uint16
 	// EtherType is the frame's protocol: 0x0806 is ARP.
 	EtherType uint16
+	// Destination is the hardware address that the frame is sent to: a station's, a group's or that of all.
+	Destination ether.MAC
 	// LongerThan is a length in bytes, without the Ethernet header.
 	LongerThan int
 	// Percent is the share that is dropped, 1 to 100; zero drops everything.
@@ -55,6 +59,9 @@ func (f Filter) rules() [][]expr.Any {
 	}
 	if f.EtherType != 0 {
 		match = append(match, &expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1}, equal(bigEndian16(f.EtherType)))
+	}
+	if to := f.Destination; !to.IsZero() {
+		match = append(match, &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: 0, Len: uint32(len(to))}, equal(to[:]))
 	}
 	if f.Protocol != 0 {
 		match = append(match, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equal([]byte{f.Protocol}))

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/google/nftables/expr"
+
+	"github.com/hactl/had/internal/linux/ether"
 )
 
 func TestProgramNamesWithBlanksAndParenthesesDoNotConfuseStat(t *testing.T) {
@@ -57,6 +59,8 @@ func TestFiltersBecomeRules(t *testing.T) {
 		{"all of a share is no lottery", Filter{Percent: 100}, []string{"drop"}},
 		{"large ARP frames", Filter{EtherType: 0x0806, LongerThan: 1400}, []string{
 			"protocol 0806 length hton > 00000578 drop"}},
+		{"ARP to all", Filter{From: a, EtherType: 0x0806, Destination: ether.Broadcast}, []string{
+			"iif p-a protocol 0806 ll@0 ffffffffffff drop"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if err := test.filter.check(); err != nil {
@@ -95,7 +99,8 @@ func describe(t *testing.T, rule []expr.Any) string {
 				words = append(words, hex(e.Data))
 			}
 		case *expr.Payload:
-			words = append(words, "th@"+string('0'+rune(e.Offset)))
+			base := map[expr.PayloadBase]string{expr.PayloadBaseLLHeader: "ll@", expr.PayloadBaseTransportHeader: "th@"}[e.Base]
+			words = append(words, base+string('0'+rune(e.Offset)))
 		case *expr.Numgen:
 			words = append(words, "random")
 		case *expr.Byteorder:
