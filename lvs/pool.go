@@ -37,7 +37,7 @@ type RealServer struct {
 
 // Check is a health check of a server.
 type Check struct {
-	ID    string // identifies it in its server, from one configuration to the next
+	ID    string // identifies it among all checks, from one configuration to the next
 	Alpha bool   // failed until it has succeeded
 }
 
@@ -93,17 +93,17 @@ type Pool struct {
 	owner       map[ServiceKey]string // virtual server that has the service
 }
 
-// virtual is a virtual server with its state.
+// virtual is a virtual server with its state. Its Servers are in servers.
 type virtual struct {
 	VirtualServer
 	quorate bool
-	servers map[netip.AddrPort]*server
+	servers []*server // as configured
 }
 
 // server is a real server with its state.
 type server struct {
 	RealServer
-	checks   map[string]*check
+	checks   []check // the state of each of Checks
 	override Override
 	told     told
 }
@@ -185,12 +185,11 @@ func (p *Pool) claim(v *virtual) {
 
 // newVirtual returns a virtual server whose servers have the state that they have in old, which may be nil.
 func newVirtual(spec VirtualServer, old *virtual) *virtual {
-	v := &virtual{VirtualServer: spec, servers: make(map[netip.AddrPort]*server, len(spec.Servers))}
+	v := &virtual{VirtualServer: spec, servers: make([]*server, 0, len(spec.Servers))}
 	v.Servers = nil
 	for _, r := range spec.Servers {
-		if v.servers[r.Address] == nil {
-			v.servers[r.Address] = newServer(r, old)
-			v.Servers = append(v.Servers, r)
+		if v.server(r.Address) == nil {
+			v.servers = append(v.servers, newServer(r, old))
 		}
 	}
 	return v
@@ -198,22 +197,43 @@ func newVirtual(spec VirtualServer, old *virtual) *virtual {
 
 // newServer returns a server with the state that it has in old, which may be nil.
 func newServer(r RealServer, old *virtual) *server {
-	s := &server{RealServer: r, checks: make(map[string]*check, len(r.Checks))}
+	s := &server{RealServer: r, checks: make([]check, len(r.Checks))}
 	var before *server
 	if old != nil {
-		before = old.servers[r.Address]
+		before = old.server(r.Address)
 	}
 	if before != nil {
 		s.override, s.told = before.override, before.told
 	}
-	for _, c := range r.Checks {
-		if before != nil && before.checks[c.ID] != nil {
-			s.checks[c.ID] = before.checks[c.ID]
-		} else {
-			s.checks[c.ID] = &check{Verdict: Verdict{Up: !c.Alpha}}
+	for i, c := range r.Checks {
+		s.checks[i].Up = !c.Alpha
+		if before != nil {
+			if was := before.check(c.ID); was != nil {
+				s.checks[i] = *was
+			}
 		}
 	}
 	return s
+}
+
+// server returns the server with an address, or nil.
+func (v *virtual) server(address netip.AddrPort) *server {
+	for _, s := range v.servers {
+		if s.Address == address {
+			return s
+		}
+	}
+	return nil
+}
+
+// check returns the state of a check, or nil.
+func (s *server) check(id string) *check {
+	for i := range s.Checks {
+		if s.Checks[i].ID == id {
+			return &s.checks[i]
+		}
+	}
+	return nil
 }
 
 // up tells whether the server is in the pool.
@@ -263,8 +283,7 @@ func (p *Pool) begin(v *virtual, out *Outcome) {
 
 // tellServers compares the state of all servers with what was told of them.
 func (p *Pool) tellServers(v *virtual, out *Outcome) {
-	for _, r := range v.VirtualServer.Servers {
-		s := v.servers[r.Address]
+	for _, s := range v.servers {
 		if s.told == toldNothing && s.up() && !p.initNotices {
 			s.told = toldUp
 			continue
@@ -327,9 +346,9 @@ func (v *virtual) end(out *Outcome) {
 	if !v.Omega {
 		return
 	}
-	for _, r := range v.VirtualServer.Servers {
-		if v.servers[r.Address].told == toldUp {
-			out.notice(Notice{Kind: ServerDown, Virtual: v.Name, Server: r.Address, Ending: true})
+	for _, s := range v.servers {
+		if s.told == toldUp {
+			out.notice(Notice{Kind: ServerDown, Virtual: v.Name, Server: s.Address, Ending: true})
 		}
 	}
 	if v.quorate {
@@ -340,13 +359,16 @@ func (v *virtual) end(out *Outcome) {
 // Found is the event that a check of a server has come to a verdict. What is not configured is passed over.
 func (p *Pool) Found(name string, address netip.AddrPort, id string, found Verdict) (out Outcome) {
 	v, s := p.server(name, address)
-	if s == nil || s.checks[id] == nil {
+	if s == nil {
+		return out
+	}
+	c := s.check(id)
+	if c == nil {
 		return out
 	}
 	if !found.Up {
 		found.Adds = 0
 	}
-	c := s.checks[id]
 	confirmed := c.Verdict == found && (c.ran || found.Up) // the first to say that it is down tells more than what was assumed
 	c.Verdict, c.ran = found, true
 	if !confirmed {
@@ -384,7 +406,7 @@ func (p *Pool) server(name string, address netip.AddrPort) (*virtual, *server) {
 	if v == nil {
 		return nil, nil
 	}
-	return v, v.servers[address]
+	return v, v.server(address)
 }
 
 // write brings the entries of a virtual server up to date.

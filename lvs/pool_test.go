@@ -161,8 +161,8 @@ func TestOverrides(t *testing.T) {
 	expect(t, p, Outcome{}, table{one: 0})
 	p.Found("web", two, "tcp", Verdict{})
 	expect(t, p, p.Override("web", two, Override{Found: &Verdict{Up: true}}), table{one: 0, two: 2}, ServerUp, QuorumUp)
-	if found, known := p.Health("web", two); found.Up || !known {
-		t.Errorf("our own checks say %v, %v", found, known)
+	if v, _ := p.View("web"); v.Servers[1].Found.Up || !v.Servers[1].Ran {
+		t.Errorf("our own checks say %+v", v.Servers[1])
 	}
 	expect(t, p, p.Override("web", two, Override{}), table{one: 0}, ServerDown, QuorumDown)
 	expect(t, p, p.Override("web", two, Override{Begins: true}), table{one: 0, two: 2}, ServerUp, QuorumUp)
@@ -211,9 +211,10 @@ func TestViews(t *testing.T) {
 	p := NewPool()
 	p.Configure([]VirtualServer{site(func(v *VirtualServer) { v.Sorry = &SorryServer{Address: busy}; v.Quorum = 3 })}, false)
 	p.Found("web", two, "tcp", Verdict{})
+	checks := []Check{{ID: "tcp"}}
 	want := []View{{Name: "web", Keys: []ServiceKey{key}, Sorry: true, Total: 2, Servers: []ServerView{
-		{Address: one, Up: true, Weight: 2},
-		{Address: two, Known: true, Weight: 2, Failed: []string{"tcp"}},
+		{Address: one, Up: true, Weight: 2, Found: Verdict{Up: true}, Checks: checks},
+		{Address: two, Known: true, Weight: 2, Ran: true, Checks: checks},
 	}}}
 	if got := p.Views(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -19,7 +19,10 @@ type ServerView struct {
 	Known    bool  // somebody has looked; else Up is what it begins with
 	Weight   int64 // that it has, or would have if it were up
 	Override Override
-	Failed   []string // IDs of checks that have failed
+
+	Found  Verdict // what the checks of this machine say, whatever a person or the cluster says
+	Ran    bool    // each of them has run
+	Checks []Check // as configured; not to be changed
 }
 
 // Views returns the state of all virtual servers, as they are configured.
@@ -41,37 +44,28 @@ func (p *Pool) View(name string) (v View, found bool) {
 
 func (v *virtual) view() View {
 	view := View{Name: v.Name, Keys: v.Keys, Quorate: v.quorate, Sorry: v.Sorry != nil && !v.quorate, Total: v.total()}
-	for _, r := range v.VirtualServer.Servers {
-		view.Servers = append(view.Servers, v.servers[r.Address].view())
+	for _, s := range v.servers {
+		view.Servers = append(view.Servers, s.view())
 	}
 	return view
 }
 
-// Health returns what the checks of this machine say of a server, whatever a person or the cluster says; known is false
-// while one of them has not run.
-func (p *Pool) Health(name string, address netip.AddrPort) (found Verdict, known bool) {
-	_, s := p.server(name, address)
-	if s == nil {
-		return Verdict{}, false
+// Checks returns the checks of a server as they are configured. They must not be changed.
+func (p *Pool) Checks(name string, address netip.AddrPort) []Check {
+	if _, s := p.server(name, address); s != nil {
+		return s.Checks
 	}
-	found, known = Verdict{Up: true}, true
-	for _, c := range s.checks {
-		found.Up = found.Up && c.Up
-		found.Adds += c.Adds
-		known = known && c.ran
-	}
-	return found, known
+	return nil
 }
 
 func (s *server) view() ServerView {
 	v := ServerView{Address: s.Address, Up: s.up(), Known: s.override.Found != nil || len(s.checks) == 0, Weight: s.weight(),
-		Override: s.override}
-	for _, c := range s.Checks {
-		state := s.checks[c.ID]
-		v.Known = v.Known || state.ran
-		if !state.Up {
-			v.Failed = append(v.Failed, c.ID)
-		}
+		Override: s.override, Found: Verdict{Up: true}, Ran: true, Checks: s.Checks}
+	for _, c := range s.checks {
+		v.Known = v.Known || c.ran
+		v.Found.Up = v.Found.Up && c.Up
+		v.Found.Adds += c.Adds
+		v.Ran = v.Ran && c.ran
 	}
 	return v
 }

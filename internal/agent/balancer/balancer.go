@@ -101,8 +101,7 @@ type Balancer struct {
 	plan      plan
 	checks    Checks
 	pool      *lvs.Pool
-	findings  map[string]Finding // by Check.ID
-	changes   map[Server]change  // of servers, the latest
+	changes   map[Server]change // of servers, the latest
 	absent    map[string]bool
 	overrides map[Server]Override
 	table     *table
@@ -127,8 +126,7 @@ type pending struct {
 // New makes a Balancer that serves nothing yet.
 func New(opt Options) *Balancer {
 	return &Balancer{opt: opt, log: opt.Log, requests: make(chan func()), ended: make(chan struct{}), wake: make(chan struct{}, 1),
-		pool: lvs.NewPool(), findings: map[string]Finding{}, changes: map[Server]change{}, cfg: Config{Global: &conf.Global{}},
-		table: newTable(opt.Open, opt.Log)}
+		pool: lvs.NewPool(), changes: map[Server]change{}, cfg: Config{Global: &conf.Global{}}, table: newTable(opt.Open, opt.Log)}
 }
 
 // Configure replaces what is served and, in the same moment, what people and the cluster say of it; nil: that stays. What is
@@ -255,16 +253,22 @@ func (b *Balancer) take() {
 		}
 		b.suspend(p.config != nil)
 	}
+	var doubted []string
 	for s := range p.doubted {
-		b.checks.Doubt(b.plan.of[s])
+		for _, c := range b.pool.Checks(s.Virtual, s.Address) {
+			doubted = append(doubted, c.ID)
+		}
+	}
+	if len(doubted) > 0 {
+		b.checks.Doubt(doubted)
 	}
 	for _, id := range p.order {
-		f, at := p.findings[id], b.plan.places[id]
-		if at.virtual == "" {
+		c := b.plan.checks[id]
+		if c == nil {
 			continue // of a configuration that is no more
 		}
-		b.findings[id] = f
-		b.changed(b.pool.Found(at.virtual, at.server, at.check, f.Verdict), f.Reason)
+		c.Finding = p.findings[id]
+		b.changed(b.pool.Found(c.Virtual, c.Address, id, c.Verdict), c.Reason)
 	}
 	if b.opt.Heard != nil && (p.config != nil || len(p.order) > 0) {
 		b.opt.Heard()
@@ -272,8 +276,13 @@ func (b *Balancer) take() {
 }
 
 func (b *Balancer) configure(c Config, overrides map[Server]Override) {
-	p := translate(&c)
-	out := b.pool.Configure(p.virtuals, c.Global.RSInitNotifies)
+	p, virtuals, checks := translate(&c)
+	for id, found := range p.checks {
+		if old := b.plan.checks[id]; old != nil {
+			found.Finding = old.Finding
+		}
+	}
+	out := b.pool.Configure(virtuals, c.Global.RSInitNotifies)
 	ended := slices.IndexFunc(out.Notices, func(n lvs.Notice) bool { return !n.Ending })
 	if ended < 0 {
 		ended = len(out.Notices)
@@ -283,12 +292,11 @@ func (b *Balancer) configure(c Config, overrides map[Server]Override) {
 
 	b.cfg, b.plan = c, p
 	b.table.settings(c.Global.LVS)
-	b.table.locate(p)
-	maps.DeleteFunc(b.findings, func(id string, _ Finding) bool { return p.places[id].virtual == "" })
+	b.table.locate(p.conf, virtuals)
 	maps.DeleteFunc(b.changes, func(s Server, _ change) bool { return p.find(s) == nil })
 	b.changed(out, "it is configured so")
 	b.override(overrides, true) // of servers that are new
-	b.checks.Set(p.checks, c.TLS)
+	b.checks.Set(checks, c.TLS)
 }
 
 // override gives the Pool what is new in all, and takes back what is not in it; with anew set, all.

@@ -3,7 +3,6 @@ package balancer
 import (
 	"context"
 	"math"
-	"net/netip"
 	"time"
 
 	"github.com/hactl/had/internal/conf"
@@ -69,9 +68,9 @@ func (b *Balancer) status() Status {
 func (b *Balancer) serverStatus(virtual string, r lvs.ServerView) ServerStatus {
 	c := b.changes[Server{virtual, r.Address}]
 	s := ServerStatus{Reason: c.reason, Since: c.at}
-	if found, known := b.pool.Health(virtual, r.Address); known {
-		f := b.together(virtual, r.Address)
-		f.Verdict = found
+	if r.Ran {
+		f := b.together(r.Checks)
+		f.Verdict = r.Found
 		s.Found = &f
 	}
 	return s
@@ -79,10 +78,10 @@ func (b *Balancer) serverStatus(virtual string, r lvs.ServerView) ServerStatus {
 
 // together returns why and when the checks of a server have found what they did: the reason of the first one that has failed, else of
 // the last one. One that fails is enough, and the newest of these counts; that it is up takes all of them.
-func (b *Balancer) together(virtual string, server netip.AddrPort) (all Finding) {
+func (b *Balancer) together(checks []lvs.Check) (all Finding) {
 	all.Up, all.At = true, math.MaxInt64 // without checks it is up, ever anew
-	for _, id := range b.plan.of[Server{virtual, server}] {
-		switch f := b.findings[id]; {
+	for _, c := range checks {
+		switch f := b.plan.checks[c.ID].Finding; {
 		case f.Up && all.Up:
 			all.Reason, all.At = f.Reason, min(all.At, f.At)
 		case f.Up:

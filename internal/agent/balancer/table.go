@@ -33,8 +33,8 @@ type table struct {
 	retry   time.Duration
 	flushed bool // lvs_flush was done
 	lvs     conf.LVS
-	plan    plan
-	virtual map[lvs.ServiceKey]string // by service
+	conf    map[string]*conf.VirtualServer
+	virtual map[lvs.ServiceKey]string // name of the virtual server, by service
 
 	have     lvs.Table               // what the kernel had when it was looked at, with our changes since
 	turn     []lvs.ServiceKey        // services whose destinations have yet to be looked at
@@ -86,10 +86,10 @@ func (t *table) setTimeouts() {
 }
 
 // locate takes over which services are of which virtual server, and that they are ours.
-func (t *table) locate(p plan) {
-	t.plan = p
+func (t *table) locate(conf map[string]*conf.VirtualServer, virtuals []lvs.VirtualServer) {
+	t.conf = conf
 	clear(t.virtual)
-	for _, v := range p.virtuals {
+	for _, v := range virtuals {
 		for _, key := range v.Keys {
 			t.ours[key] = true
 			if t.virtual[key] == "" {
@@ -340,7 +340,7 @@ func (t *table) refuse(e entry, c lvs.Change, err error) {
 
 // where names the place in the configuration that asks for an entry.
 func (t *table) where(e entry) string {
-	v := t.plan.conf[t.virtual[e.key]]
+	v := t.conf[t.virtual[e.key]]
 	if v == nil {
 		return "no configuration any more"
 	}

@@ -19,26 +19,22 @@ type Check struct {
 	Script  *notify.Script // of MISC_CHECK
 }
 
-// place is where the verdict of a check goes.
-type place struct {
-	virtual string
-	server  netip.AddrPort
-	check   string // ID within the server
-}
-
-// plan is a configuration as the Pool and the checks want it.
+// plan is what is kept of a configuration, to which it refers.
 type plan struct {
-	virtuals []lvs.VirtualServer
-	checks   []Check
-	places   map[string]place    // by Check.ID
-	of       map[Server][]string // Check.ID by server
+	checks   map[string]*checked // by Check.ID
 	suspends map[string][]string // checks of virtual servers with ha_suspend, by the name of that
 	conf     map[string]*conf.VirtualServer
 }
 
-// translate makes a plan of a configuration, to which it refers.
-func translate(cfg *Config) plan {
-	p := plan{places: map[string]place{}, of: map[Server][]string{}, suspends: map[string][]string{}, conf: map[string]*conf.VirtualServer{}}
+// checked is what a check of a server has found last.
+type checked struct {
+	Server
+	Finding
+}
+
+// translate makes a plan of a configuration, and what the Pool and the checks want of it.
+func translate(cfg *Config) (p plan, virtuals []lvs.VirtualServer, checks []Check) {
+	p = plan{checks: map[string]*checked{}, suspends: map[string][]string{}, conf: map[string]*conf.VirtualServer{}}
 	for i := range cfg.Virtual {
 		v := &cfg.Virtual[i]
 		name := v.Key()
@@ -52,17 +48,25 @@ func translate(cfg *Config) plan {
 			spec.Sorry = &lvs.SorryServer{Address: s.Address, Forwarding: forwardingOf(s.Forwarding), Inhibit: s.Inhibit}
 		}
 		for j := range v.Servers {
-			spec.Servers = append(spec.Servers, p.server(name, &v.Servers[j], v.HASuspend, cfg.Scripts))
+			r := &v.Servers[j]
+			s := lvs.RealServer{Address: r.Address, Forwarding: forwardingOf(r.Forwarding), Weight: int64(r.Weight), Upper: r.Upper,
+				Lower: r.Lower, Inhibit: r.InhibitOnFailure}
+			for _, c := range p.checksOf(name, r, cfg.Scripts) {
+				s.Checks = append(s.Checks, lvs.Check{ID: c.ID, Alpha: c.Checker.Alpha})
+				checks = append(checks, c)
+				if v.HASuspend {
+					p.suspends[name] = append(p.suspends[name], c.ID)
+				}
+			}
+			spec.Servers = append(spec.Servers, s)
 		}
-		p.virtuals = append(p.virtuals, spec)
+		virtuals = append(virtuals, spec)
 	}
-	return p
+	return p, virtuals, checks
 }
 
-func (p *plan) server(virtual string, r *conf.RealServer, suspends bool, scripts map[*conf.Command]*notify.Script) lvs.RealServer {
-	s := lvs.RealServer{Address: r.Address, Forwarding: forwardingOf(r.Forwarding), Weight: int64(r.Weight), Upper: r.Upper,
-		Lower: r.Lower, Inhibit: r.InhibitOnFailure}
-	seen := map[string]int{}
+// checksOf names the checks of a server.
+func (p *plan) checksOf(virtual string, r *conf.RealServer, scripts map[*conf.Command]*notify.Script) (all []Check) {
 	for i := range r.Checkers {
 		c := &r.Checkers[i]
 		var script *notify.Script
@@ -71,20 +75,15 @@ func (p *plan) server(virtual string, r *conf.RealServer, suspends bool, scripts
 				continue // it cannot be used, and that was said: as in keepalived it does not count
 			}
 		}
-		id := checkName(c)
-		if seen[id]++; seen[id] > 1 {
-			id = fmt.Sprintf("%s #%d", id, seen[id])
+		name := virtual + ", " + r.Key() + ", " + checkName(c)
+		id := name
+		for n := 2; p.checks[id] != nil; n++ {
+			id = fmt.Sprintf("%s #%d", name, n)
 		}
-		s.Checks = append(s.Checks, lvs.Check{ID: id, Alpha: c.Alpha})
-		whole := virtual + ", " + r.Key() + ", " + id
-		p.checks = append(p.checks, Check{ID: whole, Checker: c, Weight: r.Weight, Script: script})
-		p.of[Server{virtual, r.Address}] = append(p.of[Server{virtual, r.Address}], whole)
-		p.places[whole] = place{virtual: virtual, server: r.Address, check: id}
-		if suspends {
-			p.suspends[virtual] = append(p.suspends[virtual], whole)
-		}
+		p.checks[id] = &checked{Server: Server{virtual, r.Address}}
+		all = append(all, Check{ID: id, Checker: c, Weight: r.Weight, Script: script})
 	}
-	return s
+	return all
 }
 
 // checkName names a check among those of its server, such that a check that is changed a little keeps its name.
