@@ -157,18 +157,18 @@ func engineCheck(b balancer.Check, presented *check.TLS) check.Check {
 		RetryDelay: c.DelayBeforeRetry, Retries: c.Retry, Warmup: c.Warmup}}
 	switch c.Kind {
 	case conf.TCPCheck:
-		e.Probe = check.TCP{Endpoint: to}
+		e.Probe = &check.TCP{Endpoint: to}
 	case conf.HTTPGet, conf.SSLGet:
 		e.Probe = httpProbe(c, to, presented)
 	case conf.SMTPCheck:
-		e.Probe = check.SMTP{Endpoint: to, Helo: c.HeloName}
+		e.Probe = &check.SMTP{Endpoint: to, Helo: c.HeloName}
 	case conf.DNSCheck:
-		e.Probe = check.DNS{Endpoint: to, Type: c.DNS.Type, Name: c.DNS.Name}
+		e.Probe = &check.DNS{Endpoint: to, Type: c.DNS.Type, Name: c.DNS.Name}
 	case conf.UDPCheck:
-		e.Probe = check.UDP{Endpoint: to, Payload: c.UDP.Payload, RequireReply: c.UDP.RequireReply, Reply: c.UDP.Reply,
+		e.Probe = &check.UDP{Endpoint: to, Payload: c.UDP.Payload, RequireReply: c.UDP.RequireReply, Reply: c.UDP.Reply,
 			ReplyMask: c.UDP.ReplyMask, MinReply: c.UDP.MinReply, MaxReply: c.UDP.MaxReply}
 	case conf.PingCheck:
-		e.Probe = check.Ping{Endpoint: to}
+		e.Probe = &check.Ping{Endpoint: to}
 	case conf.MiscCheck:
 		e.Probe = check.Misc{Name: c.Misc.Command.Line, Script: b.Script, Timeout: c.Misc.Timeout, Dynamic: c.Misc.Dynamic,
 			Weight: b.Weight}

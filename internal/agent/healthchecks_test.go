@@ -115,15 +115,15 @@ func TestChecksAreWhatTheFileSays(t *testing.T) {
 	url := check.URL{Path: "/", Host: "www.example", Status: []check.StatusRange{{First: 200, Last: 204}},
 		Digest: "9b3a0c85a87da5d2a0f5c1c5c8a0f4e1", Regex: &check.Regex{Pattern: "well", Options: []string{"caseless"}, MaxOffset: -1}}
 	want := []check.Probe{
-		check.TCP{Endpoint: bound},
+		&check.TCP{Endpoint: bound},
 		&check.HTTP{Endpoint: to, Protocol: check.HTTP10Close, URLs: []check.URL{url}},
 		&check.HTTP{Endpoint: to, Secure: true, TLS: presented, Protocol: check.HTTP2, FastRecovery: true, URLs: []check.URL{
 			{Path: "/", ServerName: "www.example", Status: []check.StatusRange{{First: 200, Last: 299}}, Verify: true,
 				Compliant: true}}},
-		check.SMTP{Endpoint: to, Helo: "had.example"},
-		check.DNS{Endpoint: to, Type: "A", Name: "www.example"},
-		check.UDP{Endpoint: to, Payload: []byte{1}, RequireReply: true, Reply: []byte{0x80}, ReplyMask: []byte{0xf0}, MinReply: 2, MaxReply: 255},
-		check.Ping{Endpoint: to},
+		&check.SMTP{Endpoint: to, Helo: "had.example"},
+		&check.DNS{Endpoint: to, Type: "A", Name: "www.example"},
+		&check.UDP{Endpoint: to, Payload: []byte{1}, RequireReply: true, Reply: []byte{0x80}, ReplyMask: []byte{0xf0}, MinReply: 2, MaxReply: 255},
+		&check.Ping{Endpoint: to},
 		check.Misc{Name: "/bin/true it", Script: script, Timeout: 3 * time.Second, Dynamic: true, Weight: 1},
 		check.Input{},
 		check.Input{},

@@ -38,8 +38,8 @@ type Result struct {
 	At     clock.Time //
 }
 
-// Probe is how one attempt is made: TCP, *HTTP, SMTP, DNS, UDP, Ping, Misc or Input. A Probe is data: two that are equal do
-// the same.
+// Probe is how one attempt is made: *TCP, *HTTP, *SMTP, *DNS, *UDP, *Ping, Misc or Input. A Probe is data, which is not changed: two
+// that are equal do the same.
 type Probe interface {
 	// schedule completes what verdict needs to know.
 	schedule(c *verdict.Config)
@@ -93,8 +93,8 @@ func (c *Check) config() verdict.Config {
 	return v
 }
 
-// same tells whether two checks of one ID ask the same of the same server, so that the verdict of one holds for the other.
-func (c *Check) same(o *Check) bool { return reflect.DeepEqual(identity(c.Probe), identity(o.Probe)) }
+// same tells whether two probes ask the same of the same server, so that the verdict of one holds for the other.
+func same(a, b Probe) bool { return reflect.DeepEqual(identity(a), identity(b)) }
 
 // identity returns a probe without what does not decide who answers.
 func identity(p Probe) Probe {

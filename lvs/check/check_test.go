@@ -46,7 +46,7 @@ func try(t *testing.T, p Probe, step int, limit time.Duration) verdict.Outcome {
 	options.Report = func(r Result) { first <- r }
 	e := New(options)
 	defer e.Close()
-	if _, ok := p.(TCP); ok {
+	if _, ok := p.(*TCP); ok {
 		e.Set([]Check{{Schedule: Schedule{Interval: time.Hour}, Probe: p}})
 		r := next(t, first)
 		return verdict.Outcome{OK: r.Up, Reason: r.Reason}
@@ -149,20 +149,20 @@ func silentAt(target netip.AddrPort) Endpoint {
 func TestTCP(t *testing.T) {
 	t.Parallel()
 	good := serve(t, func(net.Conn) {})
-	expect(t, TCP{at(good)}, "")
+	expect(t, &TCP{at(good)}, "")
 	closed := refusing(t)
-	expect(t, TCP{at(closed)}, "connect "+closed.String()+": refused")
+	expect(t, &TCP{at(closed)}, "connect "+closed.String()+": refused")
 	from := at(good)
 	from.Bind = netip.MustParseAddr("127.0.0.9")
 	came := make(chan string, 1)
 	from.Target = serve(t, func(c net.Conn) { came <- c.RemoteAddr().String() })
-	expect(t, TCP{from}, "")
+	expect(t, &TCP{from}, "")
 	if got := <-came; !strings.HasPrefix(got, "127.0.0.9:") {
 		t.Errorf("came from %s", got)
 	}
 	from.BindPort = refusing(t).Port()
 	for range 2 { // the port is free for the next one at once
-		expect(t, TCP{from}, "")
+		expect(t, &TCP{from}, "")
 		if got := <-came; got != fmt.Sprintf("127.0.0.9:%d", from.BindPort) {
 			t.Errorf("came from %s", got)
 		}
@@ -174,8 +174,8 @@ func TestBlackhole(t *testing.T) {
 	t.Parallel()
 	hole := blackhole(t)
 	reset := serve(t, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) })
-	expect(t, TCP{at(reset)}, "")
-	expect(t, TCP{silentAt(hole)}, fmt.Sprintf("connect %v: no answer within 500ms", hole))
+	expect(t, &TCP{at(reset)}, "")
+	expect(t, &TCP{silentAt(hole)}, fmt.Sprintf("connect %v: no answer within 500ms", hole))
 }
 
 func get(target netip.AddrPort, urls ...URL) *HTTP {
@@ -321,7 +321,7 @@ func TestSilent(t *testing.T) {
 	p := get(silent, URL{})
 	p.Endpoint = silentAt(silent)
 	expect(t, p, "GET / at "+silent.String()+": no answer within 500ms")
-	expect(t, SMTP{silentAt(silent), "me"}, "greeting of "+silent.String()+": no answer within 500ms")
+	expect(t, &SMTP{silentAt(silent), "me"}, "greeting of "+silent.String()+": no answer within 500ms")
 	p.Secure = true
 	expect(t, p, "TLS handshake with "+silent.String()+": no answer within 500ms")
 }
@@ -447,20 +447,20 @@ func TestSMTP(t *testing.T) {
 		})
 	}
 	good := mail("220-welcome\r\n220 here\r\n", "250-me\r\n250 SIZE\r\n", "221 bye\r\n")
-	expect(t, SMTP{at(good), "lb1"}, "")
+	expect(t, &SMTP{at(good), "lb1"}, "")
 	for _, want := range []string{"HELO lb1\r\n", "QUIT\r\n"} {
 		if got := <-said; got != want {
 			t.Errorf("said %q, want %q", got, want)
 		}
 	}
 	busy := mail("421 too busy\r\n")
-	expect(t, SMTP{at(busy), "lb1"}, fmt.Sprintf(`greeting of %v: "421 too busy", wanted 220`, busy))
-	expect(t, SMTP{at(mail("220 a\r\n", "550 who?\r\n")), "lb1"}, `"550 who?", wanted 250`)
-	expect(t, SMTP{at(mail("220" + strings.Repeat("x", 1<<20))), "lb1"}, "a reply of more than 8192 bytes")
-	expect(t, SMTP{at(mail(strings.Repeat("220-x\r\n", 1<<18))), "lb1"}, "a reply of more than 8192 bytes")
-	expect(t, SMTP{at(serve(t, func(net.Conn) {})), "lb1"}, "closed by the server")
+	expect(t, &SMTP{at(busy), "lb1"}, fmt.Sprintf(`greeting of %v: "421 too busy", wanted 220`, busy))
+	expect(t, &SMTP{at(mail("220 a\r\n", "550 who?\r\n")), "lb1"}, `"550 who?", wanted 250`)
+	expect(t, &SMTP{at(mail("220" + strings.Repeat("x", 1<<20))), "lb1"}, "a reply of more than 8192 bytes")
+	expect(t, &SMTP{at(mail(strings.Repeat("220-x\r\n", 1<<18))), "lb1"}, "a reply of more than 8192 bytes")
+	expect(t, &SMTP{at(serve(t, func(net.Conn) {})), "lb1"}, "closed by the server")
 	closed := refusing(t)
-	expect(t, SMTP{at(closed), "lb1"}, "refused")
+	expect(t, &SMTP{at(closed), "lb1"}, "refused")
 }
 
 func TestDNS(t *testing.T) {
@@ -480,18 +480,18 @@ func TestDNS(t *testing.T) {
 			return append(append(before, query, stranger), reply)
 		})
 	}
-	expect(t, DNS{at(server(dnsmessage.RCodeSuccess, []byte("x"), nil)), "SOA", "."}, "")
+	expect(t, &DNS{at(server(dnsmessage.RCodeSuccess, []byte("x"), nil)), "SOA", "."}, "")
 	if q := <-questions; q.Name.String() != "." || q.Type != dnsmessage.TypeSOA {
 		t.Errorf("asked for %v", q)
 	}
 	bad := server(dnsmessage.RCodeServerFailure)
-	expect(t, DNS{at(bad), "DNSKEY", "example.org"}, fmt.Sprintf("query example.org DNSKEY at %v: ServerFailure", bad))
+	expect(t, &DNS{at(bad), "DNSKEY", "example.org"}, fmt.Sprintf("query example.org DNSKEY at %v: ServerFailure", bad))
 	if q := <-questions; q.Name.String() != "example.org." || q.Type != 48 {
 		t.Errorf("asked for %v", q)
 	}
-	expect(t, DNS{silentAt(serveUDP(t, func([]byte) [][]byte { return nil })), "A", "x."}, "no answer within 500ms")
-	expect(t, DNS{silentAt(serveUDP(t, func(q []byte) [][]byte { return [][]byte{q} })), "A", "x."}, "no answer within 500ms")
-	expect(t, DNS{at(refusing(t)), "A", "x."}, "refused")
+	expect(t, &DNS{silentAt(serveUDP(t, func([]byte) [][]byte { return nil })), "A", "x."}, "no answer within 500ms")
+	expect(t, &DNS{silentAt(serveUDP(t, func(q []byte) [][]byte { return [][]byte{q} })), "A", "x."}, "no answer within 500ms")
+	expect(t, &DNS{at(refusing(t)), "A", "x."}, "refused")
 }
 
 func TestUDP(t *testing.T) {
@@ -499,11 +499,11 @@ func TestUDP(t *testing.T) {
 	echo := serveUDP(t, func(b []byte) [][]byte { return [][]byte{b} })
 	silent := serveUDP(t, func([]byte) [][]byte { return nil })
 	closed := refusing(t)
-	expect(t, UDP{Endpoint: silentAt(silent)}, "")
-	expect(t, UDP{Endpoint: at(closed)}, fmt.Sprintf("datagram to %v: refused", closed))
-	expect(t, UDP{Endpoint: silentAt(silent), RequireReply: true}, "no answer within 500ms")
-	reply := func(payload, want string, mask []byte, min, max int) UDP {
-		return UDP{Endpoint: at(echo), Payload: []byte(payload), RequireReply: true,
+	expect(t, &UDP{Endpoint: silentAt(silent)}, "")
+	expect(t, &UDP{Endpoint: at(closed)}, fmt.Sprintf("datagram to %v: refused", closed))
+	expect(t, &UDP{Endpoint: silentAt(silent), RequireReply: true}, "no answer within 500ms")
+	reply := func(payload, want string, mask []byte, min, max int) *UDP {
+		return &UDP{Endpoint: at(echo), Payload: []byte(payload), RequireReply: true,
 			Reply: []byte(want), ReplyMask: mask, MinReply: min, MaxReply: max}
 	}
 	all := []byte{0xff, 0xff, 0xff}
@@ -518,7 +518,7 @@ func TestUDP(t *testing.T) {
 func TestPing(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"127.0.0.1", "::1"} {
-		p := Ping{at(netip.AddrPortFrom(netip.MustParseAddr(address), 0))}
+		p := &Ping{at(netip.AddrPortFrom(netip.MustParseAddr(address), 0))}
 		if conn, err := p.open(t.Context()); err != nil {
 			t.Skipf("neither echo nor raw sockets: %v", err)
 		} else {

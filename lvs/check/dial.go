@@ -49,7 +49,7 @@ func (p *Endpoint) udp(ctx context.Context) (*wire, error) {
 	return p.dial(ctx, unix.SOCK_DGRAM, unix.IPPROTO_UDP)
 }
 
-func (p Endpoint) timeout() time.Duration { return p.Timeout }
+func (p *Endpoint) timeout() time.Duration { return p.Timeout }
 
 func (p *Endpoint) socket(kind, protocol int) (fd int, err error) {
 	domain := unix.AF_INET

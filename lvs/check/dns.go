@@ -27,13 +27,13 @@ var dnsTypes = map[string]dnsmessage.Type{
 }
 
 type dnsProber struct {
-	DNS
+	*DNS
 	question dnsmessage.Question
 }
 
-func (DNS) schedule(*verdict.Config) {}
+func (*DNS) schedule(*verdict.Config) {}
 
-func (p DNS) prepare(*Engine) (prober, error) {
+func (p *DNS) prepare(*Engine) (prober, error) {
 	kind, ok := dnsTypes[p.Type]
 	if !ok {
 		return nil, fmt.Errorf("unknown type %q", p.Type)

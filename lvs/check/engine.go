@@ -82,12 +82,14 @@ type pending struct {
 
 // entry is one check.
 type entry struct {
-	Check
+	id      string
+	probe   Probe
+	prober  prober // nil: an Input, or a check that cannot be made
 	config  verdict.Config
 	state   verdict.State
-	told    Result // the last one that was reported
+	reason  string // of the verdict that was reported last
+	notes   bool   // see Check.LogFailures
 	removed bool   // the check is there no more
-	prober  prober // nil: an Input, or a check that cannot be made
 	lane    *lane
 
 	// An entry is in the heap of its lane while it waits for an attempt, and in that of connects while it waits for a connection.
@@ -262,7 +264,7 @@ func (e *Engine) start() time.Duration {
 			}
 			if -wait > lateAfter && e.now.Sub(e.late) > time.Minute {
 				e.late = e.now
-				e.options.Log.Warn("health checks are late", "by", (-wait).Round(time.Second), "check", x.ID, "under_way", l.running)
+				e.options.Log.Warn("health checks are late", "by", (-wait).Round(time.Second), "check", x.id, "under_way", l.running)
 			}
 			heap.Pop(&l.due)
 			e.step(x, verdict.Tick{})
@@ -283,16 +285,21 @@ func (e *Engine) step(x *entry, event verdict.Event) {
 		e.begin(x, action.Step)
 		return
 	case verdict.Report:
-		x.told = Result{ID: x.ID, Up: x.state.Up, Adjust: x.state.Adjust, Reason: action.Reason, At: e.now}
-		e.options.Report(x.told)
+		x.reason = action.Reason
+		e.report(x)
 	case verdict.Note:
-		if x.LogFailures {
-			e.options.Log.Info("health check attempt failed", "check", x.ID, "reason", action.Reason)
+		if x.notes {
+			e.options.Log.Info("health check attempt failed", "check", x.id, "reason", action.Reason)
 		}
 	}
 	if x.prober != nil && !x.state.Due.IsZero() {
 		x.wait()
 	}
+}
+
+// report reports the verdict of a check as of now.
+func (e *Engine) report(x *entry) {
+	e.options.Report(Result{ID: x.id, Up: x.state.Up, Adjust: x.state.Adjust, Reason: x.reason, At: e.now})
 }
 
 // wait lets a check wait for its next attempt.
@@ -311,7 +318,7 @@ func (e *Engine) begin(x *entry, step int) {
 	var ctx context.Context
 	switch p := x.prober.(type) {
 	case *connector:
-		if err := e.connects.begin(x, &p.Endpoint, e.now.Add(p.Timeout)); err != nil {
+		if err := e.connects.begin(x, p.Endpoint, e.now.Add(p.Timeout)); err != nil {
 			e.end(ending{x, p.outcome(err)})
 		}
 	case attempter:
@@ -342,7 +349,7 @@ func (e *Engine) attempt(ctx context.Context, x *entry, p attempter, limit time.
 
 // limit bounds an attempt as a whole; 0: it bounds itself.
 func (x *entry) limit() time.Duration {
-	if p, ok := x.Probe.(interface{ timeout() time.Duration }); ok {
+	if p, ok := x.probe.(interface{ timeout() time.Duration }); ok {
 		return max(x.config.Interval, patience*p.timeout())
 	}
 	return 0
@@ -392,13 +399,12 @@ func (e *Engine) take() {
 		case x.prober != nil:
 			e.step(x, verdict.Doubt{})
 		case x.state.Known:
-			x.told.At = e.now
-			e.options.Report(x.told)
+			e.report(x)
 		}
 	}
 	for id, outcome := range p.inputs {
 		if x := e.checks[id]; x != nil {
-			if _, ok := x.Probe.(Input); ok {
+			if _, ok := x.probe.(Input); ok {
 				e.step(x, verdict.Done{Outcome: outcome})
 			}
 		}
@@ -419,7 +425,7 @@ func (e *Engine) set(checks []Check) {
 		switch x := e.checks[c.ID]; {
 		case x == nil:
 			e.add(c)
-		case c.same(&x.Check):
+		case same(c.Probe, x.probe):
 			e.update(x, c)
 		default:
 			e.remove(x)
@@ -430,7 +436,7 @@ func (e *Engine) set(checks []Check) {
 
 // add begins a check.
 func (e *Engine) add(c Check) {
-	x := &entry{Check: c, config: c.config(), lane: e.laneOf(c.Probe), index: -1}
+	x := &entry{id: c.ID, probe: c.Probe, config: c.config(), notes: c.LogFailures, lane: e.laneOf(c.Probe), index: -1}
 	x.state = verdict.Begin(&x.config, e.now, e.fraction(c.ID))
 	e.checks[c.ID] = x
 	var err error
@@ -451,7 +457,7 @@ func (e *Engine) fraction(id string) float64 {
 // update gives a check what has changed besides what decides its verdict.
 func (e *Engine) update(x *entry, c Check) {
 	interval := x.config.Interval
-	x.Check, x.config = c, c.config()
+	x.probe, x.config, x.notes = c.Probe, c.config(), c.LogFailures
 	prober, err := c.Probe.prepare(e)
 	if err != nil || prober == nil {
 		return
@@ -465,7 +471,7 @@ func (e *Engine) update(x *entry, c Check) {
 
 func (e *Engine) remove(x *entry) {
 	x.removed = true
-	delete(e.checks, x.ID)
+	delete(e.checks, x.id)
 	switch {
 	case x.connection.id != 0:
 		e.connects.end(x)

@@ -72,7 +72,7 @@ func TestTransitions(t *testing.T) {
 	e, results := engine(t, testOptions(), 10, 10)
 	closed := refusing(t)
 	check := Check{ID: "a", Schedule: quick, Probe: get(server, URL{Path: "/x"})}
-	e.Set([]Check{check, {ID: "b", Schedule: quick, Probe: TCP{at(closed)}}})
+	e.Set([]Check{check, {ID: "b", Schedule: quick, Probe: &TCP{at(closed)}}})
 	first := map[string]Result{}
 	for range 2 {
 		r := next(t, results)
@@ -248,7 +248,7 @@ func TestSpread(t *testing.T) {
 	s := Schedule{Interval: 10 * time.Second, Warmup: 10 * time.Second}
 	var tenths [10]int
 	for i := range 10000 {
-		x := Check{ID: fmt.Sprint(i), Schedule: s, Probe: TCP{at(netip.MustParseAddrPort("127.0.0.1:1"))}}
+		x := Check{ID: fmt.Sprint(i), Schedule: s, Probe: &TCP{at(netip.MustParseAddrPort("127.0.0.1:1"))}}
 		config := x.config()
 		due := verdict.Begin(&config, 1, e.fraction(x.ID)).Due.Sub(1) - time.Second
 		if due < 0 || due >= s.Warmup {
@@ -330,20 +330,20 @@ func TestConnects(t *testing.T) {
 	t.Parallel()
 	good, hole := answering(t, ""), blackhole(t)
 	e, results := engine(t, testOptions(), 1, 1)
-	slow := TCP{at(hole)}
+	slow := at(hole)
 	slow.Timeout = 300 * time.Millisecond
-	e.Set([]Check{{ID: "slow", Schedule: Schedule{Interval: time.Hour}, Probe: slow}})
+	e.Set([]Check{{ID: "slow", Schedule: Schedule{Interval: time.Hour}, Probe: &TCP{slow}}})
 	if r := next(t, results); r.Up || r.Reason != fmt.Sprintf("connect %v: no answer within 300ms", hole) {
 		t.Errorf("%+v", r)
 	}
 	slow.Timeout = time.Hour
-	e.Set([]Check{{ID: "slow", Schedule: quick, Probe: slow}})
+	e.Set([]Check{{ID: "slow", Schedule: quick, Probe: &TCP{slow}}})
 	none(t, results, 1500*time.Millisecond) // it is under way
-	e.Set([]Check{{ID: "good", Schedule: quick, Probe: TCP{at(good)}}})
+	e.Set([]Check{{ID: "good", Schedule: quick, Probe: &TCP{at(good)}}})
 	if r := next(t, results); r.ID != "good" || !r.Up || r.Reason != fmt.Sprintf("connect %v: done", good) {
 		t.Errorf("%+v", r)
 	}
-	e.Set([]Check{{ID: "slow", Schedule: quick, Probe: slow}})
+	e.Set([]Check{{ID: "slow", Schedule: quick, Probe: &TCP{slow}}})
 	none(t, results, 1500*time.Millisecond) // that Close ends it
 }
 
@@ -367,7 +367,7 @@ func BenchmarkConnect(b *testing.B) {
 	begin := now()
 	options.Now = func() clock.Time { return begin }
 	e := newEngine(options, attemptsMax, scriptsMax)
-	e.Set([]Check{{Probe: TCP{at(netip.MustParseAddrPort(l.Addr().String()))}}})
+	e.Set([]Check{{Probe: &TCP{at(netip.MustParseAddrPort(l.Addr().String()))}}})
 	<-e.wake
 	e.pass()
 	begin = begin.Add(time.Minute)

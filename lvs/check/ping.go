@@ -22,9 +22,9 @@ import (
 // (net.ipv4.ping_group_range) a raw one.
 type Ping struct{ Endpoint }
 
-func (Ping) schedule(*verdict.Config) {}
+func (*Ping) schedule(*verdict.Config) {}
 
-func (p Ping) prepare(*Engine) (prober, error) { return &p, nil }
+func (p *Ping) prepare(*Engine) (prober, error) { return p, nil }
 
 func (p *Ping) attempt(ctx context.Context, _ int) verdict.Outcome {
 	what := fmt.Sprintf("ping %v: ", p.Target.Addr())

@@ -19,9 +19,9 @@ type SMTP struct {
 	Helo string // name that this host gives itself
 }
 
-func (SMTP) schedule(c *verdict.Config) { c.RetryFailed = true }
+func (*SMTP) schedule(c *verdict.Config) { c.RetryFailed = true }
 
-func (p SMTP) prepare(*Engine) (prober, error) { return &p, nil }
+func (p *SMTP) prepare(*Engine) (prober, error) { return p, nil }
 
 func (p *SMTP) attempt(ctx context.Context, _ int) verdict.Outcome {
 	conn, err := p.tcp(ctx)

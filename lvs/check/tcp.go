@@ -9,15 +9,15 @@ import (
 // TCP succeeds when a connection is established (TCP_CHECK).
 type TCP struct{ Endpoint }
 
-func (TCP) schedule(*verdict.Config) {}
+func (*TCP) schedule(*verdict.Config) {}
 
-func (p TCP) prepare(*Engine) (prober, error) {
-	return &connector{p.Endpoint, fmt.Sprintf("connect %v: done", p.Target)}, nil
+func (p *TCP) prepare(*Engine) (prober, error) {
+	return &connector{&p.Endpoint, fmt.Sprintf("connect %v: done", p.Target)}, nil
 }
 
 // connector makes attempts that consist of a connection.
 type connector struct {
-	Endpoint
+	*Endpoint
 	done string // the reason of a success
 }
 

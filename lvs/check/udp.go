@@ -21,14 +21,9 @@ type UDP struct {
 	MaxReply     int
 }
 
-func (UDP) schedule(*verdict.Config) {}
+func (*UDP) schedule(*verdict.Config) {}
 
-func (p UDP) prepare(*Engine) (prober, error) {
-	if p.Payload == nil {
-		p.Payload = builtinPayload
-	}
-	return &p, nil
-}
+func (p *UDP) prepare(*Engine) (prober, error) { return p, nil }
 
 // builtinPayload is what keepalived sends if the configuration does not say what.
 var builtinPayload = []byte("keepalived check - keepalived ch")
@@ -40,7 +35,11 @@ func (p *UDP) attempt(ctx context.Context, _ int) verdict.Outcome {
 	}
 	defer conn.Close()
 	what := fmt.Sprintf("datagram to %v: ", p.Target)
-	if _, err := conn.Write(p.Payload); err != nil {
+	payload := p.Payload
+	if payload == nil {
+		payload = builtinPayload
+	}
+	if _, err := conn.Write(payload); err != nil {
 		return failed(what + p.reason(err))
 	}
 	room := 1 // the rest of a datagram is dropped

@@ -197,14 +197,14 @@ var scenarios = []scenario{
 		block: "SSL_GET {\n url {\n path /\n }", probe: pages(check.HTTP10, check.URL{Path: "/"})},
 	{name: "mail", script: "++--+---++", retries: 1, retry: time.Second, stream: mail,
 		block: "SMTP_CHECK {\n helo_name lb1.example.org",
-		probe: func(e check.Endpoint) check.Probe { return check.SMTP{Endpoint: e, Helo: "lb1.example.org"} }},
+		probe: func(e check.Endpoint) check.Probe { return &check.SMTP{Endpoint: e, Helo: "lb1.example.org"} }},
 	{name: "names", script: "++--+---++", retries: 1, retry: time.Second, packet: names,
 		block: "DNS_CHECK {\n type AAAA\n name www.example.org",
 		probe: func(e check.Endpoint) check.Probe {
-			return check.DNS{Endpoint: e, Type: "AAAA", Name: "www.example.org"}
+			return &check.DNS{Endpoint: e, Type: "AAAA", Name: "www.example.org"}
 		}},
 	{name: "names of the root", script: "+-++", retries: 0, retry: time.Second, packet: names,
-		block: "DNS_CHECK {", probe: func(e check.Endpoint) check.Probe { return check.DNS{Endpoint: e, Type: "SOA", Name: "."} }},
+		block: "DNS_CHECK {", probe: func(e check.Endpoint) check.Probe { return &check.DNS{Endpoint: e, Type: "SOA", Name: "."} }},
 	{name: "datagrams", script: "++-+---++", retries: 1, retry: time.Second,
 		packet: func(packet []byte, letter byte) (string, []byte) {
 			if letter == '-' {
@@ -214,12 +214,12 @@ var scenarios = []scenario{
 		},
 		block: "UDP_CHECK {\n require_reply 79XX73",
 		probe: func(e check.Endpoint) check.Probe {
-			return check.UDP{Endpoint: e, RequireReply: true, Reply: []byte{0x79, 0, 0x73},
+			return &check.UDP{Endpoint: e, RequireReply: true, Reply: []byte{0x79, 0, 0x73},
 				ReplyMask: []byte{0xff, 0, 0xff}, MaxReply: 255}
 		}},
 	{name: "the built-in datagram", script: "++", retries: 1, retry: time.Second,
 		packet: func(packet []byte, _ byte) (string, []byte) { return fmt.Sprintf("%x", packet), []byte("yes") },
-		block:  "UDP_CHECK {", probe: func(e check.Endpoint) check.Probe { return check.UDP{Endpoint: e} }},
+		block:  "UDP_CHECK {", probe: func(e check.Endpoint) check.Probe { return &check.UDP{Endpoint: e} }},
 }
 
 // TestSameChecks lets keepalived and package check look after equal servers that fail in the same way. Both have to ask the
