@@ -89,16 +89,19 @@ func (l *loader) checkerBlocks(h handlers, r *realDraft) {
 	for _, kind := range []CheckKind{
 		TCPCheck, HTTPGet, SSLGet, SMTPCheck, DNSCheck, UDPCheck, PingCheck, MiscCheck, FileCheck, BFDCheck,
 	} {
+		d := new(checkDraft) // into which each block of this kind in turn is read
+		read := l.checkerWords(kind, d)
 		h[string(kind)] = func(s statement) {
-			d := newCheckDraft(kind, s)
-			d.last = l.statements(s.Children, realServerBlock+"/"+s.Keyword(), l.checkerWords(d))
-			r.checkers = append(r.checkers, d)
+			*d = newCheckDraft(kind, s)
+			d.last = l.statements(s.Children, realServerBlock+"/"+s.Keyword(), read)
+			checker := *d
+			r.checkers = append(r.checkers, &checker)
 		}
 	}
 }
 
-func newCheckDraft(kind CheckKind, s statement) *checkDraft {
-	d := &checkDraft{Checker: Checker{Pos: s.Pos(), Kind: kind}, word: s.Words[0]}
+func newCheckDraft(kind CheckKind, s statement) checkDraft {
+	d := checkDraft{Checker: Checker{Pos: s.Pos(), Kind: kind}, word: s.Words[0]}
 	switch kind {
 	case HTTPGet, SSLGet:
 		d.HTTP = &HTTPCheckFields{Protocol: "1.0"}
@@ -116,10 +119,10 @@ func newCheckDraft(kind CheckKind, s statement) *checkDraft {
 	return d
 }
 
-// checkerWords are the words of a checker's block.
-func (l *loader) checkerWords(d *checkDraft) handlers {
+// checkerWords are the words of a checker's block of one kind.
+func (l *loader) checkerWords(kind CheckKind, d *checkDraft) handlers {
 	h := handlers{"alpha": func(s statement) { l.setOptional(s, &d.alpha) }}
-	switch d.Kind {
+	switch kind {
 	case BFDCheck:
 		h["name"] = func(s statement) {
 			d.Session = s.Words[1].Text
@@ -137,22 +140,22 @@ func (l *loader) checkerWords(d *checkDraft) handlers {
 	}
 	h["log_all_failures"] = func(s statement) { l.setOptional(s, &d.logAll) }
 	l.checkTimeWords(h, &d.checkTimes)
-	if d.Kind == MiscCheck {
+	if kind == MiscCheck {
 		delete(h, "connect_timeout")
 		h["misc_path"] = func(s statement) { l.setCommand(s, &d.command) }
 		h["misc_timeout"] = func(s statement) { l.setSeconds(s, &d.Misc.Timeout) }
-		h["misc_dynamic"] = setTrue(&d.Misc.Dynamic)
+		h["misc_dynamic"] = func(statement) { d.Misc.Dynamic = true }
 		h["user"] = func(s statement) { d.user, d.group = identity(s.Args()) }
 		return h
 	}
 	l.connectWords(h, d)
-	switch d.Kind {
+	switch kind {
 	case SMTPCheck:
 		h["helo_name"] = l.setText(&d.HeloName)
 		h["host"] = func(s statement) {
 			host := newCheckDraft(SMTPCheck, s)
-			host.last = l.statements(s.Children, realServerBlock+"/SMTP_CHECK/host", l.hostWords(host))
-			d.hosts = append(d.hosts, host)
+			host.last = l.statements(s.Children, realServerBlock+"/SMTP_CHECK/host", l.hostWords(&host))
+			d.hosts = append(d.hosts, &host)
 		}
 	case DNSCheck:
 		h["type"] = func(s statement) {
@@ -178,7 +181,7 @@ func (l *loader) checkerWords(d *checkDraft) handlers {
 		h["min_reply_length"] = func(s statement) { l.setInt(s, &d.UDP.MinReply) }
 		h["max_reply_length"] = func(s statement) { l.setInt(s, &d.UDP.MaxReply) }
 	case HTTPGet, SSLGet:
-		l.httpWords(h, d)
+		l.httpWords(h, kind, d)
 	}
 	return h
 }
@@ -202,13 +205,13 @@ func (l *loader) connectWords(h handlers, d *checkDraft) {
 
 // hostWords are the words of a host block of SMTP_CHECK.
 func (l *loader) hostWords(d *checkDraft) handlers {
-	h := l.checkerWords(d)
+	h := l.checkerWords(SMTPCheck, d)
 	delete(h, "helo_name")
 	delete(h, "host")
 	return h
 }
 
-func (l *loader) httpWords(h handlers, d *checkDraft) {
+func (l *loader) httpWords(h handlers, kind CheckKind, d *checkDraft) {
 	h["nb_get_retry"] = h["retry"]
 	h["virtualhost"] = l.setText(&d.virtualHost)
 	h["http_protocol"] = func(s statement) {
@@ -222,19 +225,22 @@ func (l *loader) httpWords(h handlers, d *checkDraft) {
 	}
 	h["enable_sni"] = l.bools(&d.sni)
 	h["sni_name"] = func(s statement) { d.sni, d.sniName = true, s.Words[1].Text }
-	h["fast_recovery"] = l.bools(&d.HTTP.FastRecovery)
-	if d.Kind == SSLGet {
+	h["fast_recovery"] = func(s statement) { l.setBool(s, &d.HTTP.FastRecovery) }
+	if kind == SSLGet {
 		h["tls_compliant"] = l.bools(&d.tlsCompliant)
 		h["tls_verify"] = l.bools(&d.tlsVerify)
 	}
+	u := new(urlDraft)
+	read := l.urlWords(kind, u)
 	h["url"] = func(s statement) {
-		u := &urlDraft{URL: URL{Pos: s.Pos()}, word: s.Words[0], regex: BodyRegex{MaxOffset: -1}}
-		u.last = l.statements(s.Children, realServerBlock+"/"+string(d.Kind)+"/url", l.urlWords(d, u))
-		d.urls = append(d.urls, u)
+		*u = urlDraft{URL: URL{Pos: s.Pos()}, word: s.Words[0], regex: BodyRegex{MaxOffset: -1}}
+		u.last = l.statements(s.Children, realServerBlock+"/"+string(kind)+"/url", read)
+		url := *u
+		d.urls = append(d.urls, &url)
 	}
 }
 
-func (l *loader) urlWords(d *checkDraft, u *urlDraft) handlers {
+func (l *loader) urlWords(kind CheckKind, u *urlDraft) handlers {
 	h := handlers{
 		"path": l.setText(&u.Path),
 		"digest": func(s statement) {
@@ -260,7 +266,7 @@ func (l *loader) urlWords(d *checkDraft, u *urlDraft) handlers {
 		"regex_max_offset": func(s statement) { l.setInt(s, &u.regex.MaxOffset) },
 		"regex_stack":      func(statement) {},
 	}
-	if d.Kind == SSLGet {
+	if kind == SSLGet {
 		h["tls_compliant"] = func(s statement) { l.setOptional(s, &u.tlsCompliant) }
 	}
 	return h

@@ -26,7 +26,8 @@ type loader struct {
 	tree     *syntax.Tree
 	findings []Finding
 
-	// Of real servers there are many: the handlers of their words are made once, for one draft that each in turn is read into.
+	// Of real servers and their checkers there are many: the handlers of their words are made once, for one draft that each in turn is
+	// read into.
 	real      realDraft
 	realWords handlers
 

@@ -217,8 +217,7 @@ func TestTutorialIsReadInFull(t *testing.T) {
 func TestEveryWordHasAHandler(t *testing.T) {
 	l := &loader{cfg: &Config{}}
 	l.global = newGlobalDraft(&l.cfg.Global)
-	host := statement{Node: &Node{Words: make([]syntax.Word, 1)}}
-	checker := func(kind CheckKind) handlers { return l.checkerWords(newCheckDraft(kind, host)) }
+	checker := func(kind CheckKind) handlers { return l.checkerWords(kind, new(checkDraft)) }
 	for block, h := range map[string]handlers{
 		words.Root:                           l.rootWords(),
 		"global_defs":                        l.globalWords(),
@@ -251,9 +250,9 @@ func TestEveryWordHasAHandler(t *testing.T) {
 		realServerBlock + "/MISC_CHECK":      checker(MiscCheck),
 		realServerBlock + "/FILE_CHECK":      checker(FileCheck),
 		realServerBlock + "/BFD_CHECK":       checker(BFDCheck),
-		realServerBlock + "/HTTP_GET/url":    l.urlWords(&checkDraft{Checker: Checker{Kind: HTTPGet}}, &urlDraft{}),
-		realServerBlock + "/SSL_GET/url":     l.urlWords(&checkDraft{Checker: Checker{Kind: SSLGet}}, &urlDraft{}),
-		realServerBlock + "/SMTP_CHECK/host": l.hostWords(newCheckDraft(SMTPCheck, host)),
+		realServerBlock + "/HTTP_GET/url":    l.urlWords(HTTPGet, &urlDraft{}),
+		realServerBlock + "/SSL_GET/url":     l.urlWords(SSLGet, &urlDraft{}),
+		realServerBlock + "/SMTP_CHECK/host": l.hostWords(new(checkDraft)),
 	} {
 		want := slices.Sorted(slices.Values(words.Names(block)))
 		if got := sortedKeys(h); !slices.Equal(got, want) {
