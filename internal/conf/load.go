@@ -31,6 +31,7 @@ type loader struct {
 	real      realDraft
 	realWords handlers
 
+	texts     bool                // virtual servers are kept as text, too
 	inCluster bool                // findings belong to the cluster block
 	told      map[string]bool     // what is said once
 	effects   map[*words.Row]bool // words about whose effect everything was said
@@ -314,7 +315,7 @@ func (l *loader) declare() {
 				l.fatalf(CodeDuplicate, n.Words[0], "a cluster block stands at %v already", l.cluster.Pos())
 				continue
 			}
-			l.cluster = n
+			l.cluster, l.texts = n, true // the members have their services in common
 		}
 		kept = append(kept, n)
 	}

@@ -41,7 +41,9 @@ func (l *loader) resolveVirtualServers() {
 			d.Servers, nodes = append(d.Servers, r.RealServer), append(nodes, r.node)
 		}
 		l.cfg.VirtualServers = append(l.cfg.VirtualServers, d.VirtualServer)
-		l.cfg.source.servers = append(l.cfg.source.servers, sourceOf(d.node, l.declared["virtual_server_group"][d.Group], nodes))
+		if l.texts {
+			l.cfg.source.servers = append(l.cfg.source.servers, sourceOf(d.node, l.declared["virtual_server_group"][d.Group], nodes))
+		}
 	}
 	l.sharedServices()
 }

@@ -66,11 +66,12 @@ func (v *VirtualServer) Key() string {
 // Key names a real server within its virtual server.
 func (r *RealServer) Key() string { return r.Address.String() }
 
-// Services returns the virtual servers as text, in their order.
+// Services returns the virtual servers as text, in their order: of a configuration with a cluster, or that ReadServices has read. Others
+// have none.
 func (c *Config) Services() []Service {
-	all := make([]Service, len(c.VirtualServers))
-	for i := range c.VirtualServers {
-		v, from := &c.VirtualServers[i], c.source.servers[i]
+	all := make([]Service, len(c.source.servers))
+	for i, from := range c.source.servers {
+		v := &c.VirtualServers[i]
 		all[i] = Service{Key: v.Key(), Text: from.text}
 		for j := range v.Servers {
 			all[i].Servers = append(all[i].Servers, ServiceServer{v.Servers[j].Key(), from.servers[j]})
@@ -161,6 +162,7 @@ func (c *Config) ReadServices(text string) (*Config, []Finding) {
 	opts := c.source.opts
 	opts.Path, opts.Files, opts.Witness = servicesName, onlyFile(text), false
 	l := newLoader(opts)
+	l.texts = true
 	wrong := false
 	for _, n := range l.tree.Top {
 		if k := n.Keyword(); k != "virtual_server" && k != "virtual_server_group" {

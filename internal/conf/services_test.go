@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 )
 
 // together is the text of services as one file.
@@ -37,6 +38,9 @@ func roundTrip(t *testing.T, c *Config) {
 		}
 	}
 }
+
+// inCluster has the services of a file kept as text.
+const inCluster = "cluster {\n name c\n node lb1\n key_file /k\n data_dir /d\n lease 2.5\n peer lb1 { address 10.1.0.1 }\n}\n"
 
 const servicesFile = `
 $PORT=80
@@ -106,7 +110,7 @@ func TestServicesAreTextThatStandsAlone(t *testing.T) {
 
 func loadServices(t *testing.T, text string) *Config {
 	t.Helper()
-	opts := options("test.conf", file(text))
+	opts := options("test.conf", file(text+inCluster))
 	opts.ConfigID = "one"
 	c, findings := Load(opts)
 	if c == nil {
@@ -117,8 +121,10 @@ func loadServices(t *testing.T, text string) *Config {
 
 func TestServicesOfFiles(t *testing.T) {
 	for _, name := range []string{"golden/lvs.conf", "golden/lvs-errors.conf", "examples/tutorial-full.conf", "examples/lvs-dr.conf"} {
-		c, findings := Load(options("testdata/"+name, directory(t, "testdata")))
-		if c == nil || len(c.VirtualServers) == 0 {
+		files := directory(t, "testdata").(fstest.MapFS)
+		files["testdata/"+name].Data = append(files["testdata/"+name].Data, inCluster...)
+		c, findings := Load(options("testdata/"+name, files))
+		if c == nil || len(c.Services()) == 0 || len(c.Services()) != len(c.VirtualServers) {
 			t.Fatalf("%s: %v", name, findings)
 		}
 		roundTrip(t, c)
