@@ -97,11 +97,13 @@ takeovers: build
 	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -timeout 30m -v ./internal/balance/clustered -run TestTakeovers -takeovers=$(TAKEOVERS_LONG)
 
 # How long elections of the log's leader take with and without what shortens them, what the guard costs, and beside stock keepalived, in
-# a virtual machine: how soon a large table of virtual servers is complete, and what ten thousand health checks cost.
+# a virtual machine: how soon a large table of virtual servers is complete, and what ten thousand health checks cost. Before that, what of
+# had's memory a check holds.
 bench: build
 	go test -run '^$$' -bench . -benchtime 30x ./cluster
 	go test -tags integ -run '^$$' -bench . ./fencing/guard
 	HAD_BIN=$(CURDIR)/bin go test -tags integ -run '^$$' -bench LargeTable -benchtime 3x -timeout 30m ./internal/balance
+	go test -run '^$$' -bench MemoryOfChecks -benchtime 1x ./internal/agent
 	HAD_BIN=$(CURDIR)/bin go test -tags integ -run '^$$' -bench Checks -benchtime 1x -timeout 30m ./internal/balance
 
 # Stock keepalived and FRR as strangers on the same LAN. Needs root and `make tools`.

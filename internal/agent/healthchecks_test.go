@@ -1,16 +1,21 @@
 package agent
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"reflect"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/hactl/had/internal/agent/balancer"
+	"github.com/hactl/had/internal/clock"
 	"github.com/hactl/had/internal/clock/leaseclock"
 	"github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/notify"
@@ -94,7 +99,7 @@ virtual_server 192.0.2.1 443 {
 }
 `
 
-func loadText(t *testing.T, text string) *conf.Config {
+func loadText(t testing.TB, text string) *conf.Config {
 	t.Helper()
 	c, findings := conf.Load(conf.Options{Path: "had.conf", Files: fstest.MapFS{"had.conf": {Data: []byte(text), Mode: 0o644}}})
 	for _, f := range findings {
@@ -205,4 +210,52 @@ func TestFilesAndSessionsReachTheChecks(t *testing.T) {
 	expect("BFD_CHECK", "false 0")
 	h.file("load", 7)
 	expect("FILE_CHECK", "true 7")
+}
+
+// BenchmarkMemoryOfChecks tells what a check holds in memory when there are ten thousand: its configuration, and the states of the load
+// balancer and of the engine. Nothing is attempted, and there is no kernel's table.
+func BenchmarkMemoryOfChecks(b *testing.B) {
+	const services, servers = 1000, 10
+	for _, kind := range []struct{ name, block string }{
+		{"TCP_CHECK", "TCP_CHECK {\nconnect_timeout 2\n}"},
+		{"HTTP_GET", "HTTP_GET {\nurl {\npath /\nstatus_code 200\n}\nconnect_timeout 2\n}"},
+	} {
+		b.Run(kind.name, func(b *testing.B) {
+			var text strings.Builder
+			for i := range services {
+				fmt.Fprintf(&text, "virtual_server 198.18.%d.%d 80 {\nlb_algo wlc\nlb_kind NAT\nprotocol TCP\n", i/250, i%250+1)
+				for n := range servers {
+					fmt.Fprintf(&text, "real_server 10.77.0.%d 80 {\n%s\n}\n", n+101, kind.block)
+				}
+				text.WriteString("}\n")
+			}
+			for b.Loop() {
+				before := heapInUse()
+				cfg, log := loadText(b, text.String()), slog.New(slog.DiscardHandler)
+				lb := balancer.New(balancer.Options{Log: log,
+					Open: func() (balancer.Kernel, error) { return nil, errors.New("no IPVS") },
+					Checks: func(found func(string, balancer.Finding)) balancer.Checks {
+						return newHealthChecks().start(func() clock.Time { return 1 }, log, found) // time stands still
+					}})
+				ctx, stop := context.WithCancel(b.Context())
+				ended := make(chan struct{})
+				go func() { defer close(ended); lb.Run(ctx) }()
+				lb.Configure(balancer.Config{Virtual: cfg.VirtualServers, Global: &cfg.Global}, nil)
+				time.Sleep(3 * time.Second) // for the engine to have taken them
+				b.ReportMetric(0, "ns/op")
+				b.ReportMetric(float64(heapInUse()-before)/services/servers, "B/check")
+				stop()
+				<-ended
+				runtime.KeepAlive(cfg)
+			}
+		})
+	}
+}
+
+// heapInUse returns the bytes of what is reachable.
+func heapInUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
