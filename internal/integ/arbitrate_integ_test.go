@@ -37,6 +37,9 @@ func withinSilence(s *scene) time.Duration {
 	return 2*time.Second*102/100 + leaseIntervals*s.AdvertInterval*3/8 + allowance
 }
 
+// withinHalfALease is for what takes milliseconds where the machine is not busy, and would take more than a lease if the companion were not heard.
+func withinHalfALease(s *scene) time.Duration { return leaseIntervals * s.AdvertInterval / 4 }
+
 // cutCluster cuts a director's cluster port, while advertisements pass.
 func (s *scene) cutCluster(n *site.Node) error {
 	var errs []error
@@ -57,7 +60,7 @@ func TestOneOfTwoDirectorsDies(t *testing.T) {
 	s, _ := newPair(t)
 	back := func(s *scene) error { return s.Start(s.owner) }
 	for _, tr := range []trial{
-		{name: "kill -9 of the daemon of the owner of two", expect: moves, bound: withinHandover,
+		{name: "kill -9 of the daemon of the owner of two", expect: moves, bound: withinHalfALease,
 			prepare: func(*testing.T) { time.Sleep(2 * leaseIntervals * s.AdvertInterval / 2) }, // until each knows that the other one lives
 			during:  func(t *testing.T, s *scene) { saysHeld(t, s.Site, s.other) },
 			make:    func(s *scene) error { return s.KillDaemon(s.owner) }, heal: back},
