@@ -99,6 +99,7 @@ func Run(name, version string, args []string, stdout, stderr io.Writer,
 	if flags.Test {
 		return test(name, flags, stderr)
 	}
+	relaxTimers()
 	if wantsBackground(flags, os.Args[0], os.Getenv) {
 		return detach(name, args, stderr)
 	}
