@@ -515,11 +515,11 @@ func (s *stage) awaitAnswer(n *site.Node) {
 }
 
 // giveUpLimit is how long a leader may stay the leader that cannot write: the limit of a stall, a heartbeat timeout and its
-// random part, and an election among those who are left.
-const giveUpLimit = 4 * time.Second
+// random part, an election among those who are left, and as long again for a busy machine.
+const giveUpLimit = 8 * time.Second
 
-// commitLimit is how long two commits without the member whose disk stands still may take.
-const commitLimit = 3 * time.Second
+// commitLimit is how long two commits without the member whose disk stands still may take, on a busy machine.
+const commitLimit = 6 * time.Second
 
 // leaderAndOwner makes the leader of the log the owner, or the other director.
 func (s *stage) leaderAndOwner(same bool) (leader, owner, other *site.Node) {
