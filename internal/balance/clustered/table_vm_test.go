@@ -117,8 +117,8 @@ func (s *stage) returns(owner, other *site.Node, table string) (now, before *sit
 		if have := shown(s.table(owner)); have != want {
 			s.t.Errorf("%s takes over with\n%swant\n%s", owner.Name, have, want)
 		}
-		s.must(s.AwaitHealthy(s.ctx, startLimit))
 	}
+	s.serve("all are back", table, owner, other)
 	return owner, other
 }
 
