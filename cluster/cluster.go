@@ -533,14 +533,22 @@ func (c *Cluster) targetNode(node string) (transport.Target, error) {
 func (c *Cluster) rank(gone string) int {
 	rank := 0
 	for _, p := range c.peers {
-		if p.Name == gone {
-			continue
-		}
-		if !p.Witness && c.cfg.Self.Witness || p.Witness == c.cfg.Self.Witness && p.Name < c.cfg.Node {
+		if p.Name != gone && c.precedes(p) {
 			rank++
 		}
 	}
 	return rank
+}
+
+// precedes tells whether a peer asks for votes before this member does.
+func (c *Cluster) precedes(p Peer) bool {
+	return !p.Witness && c.cfg.Self.Witness || p.Witness == c.cfg.Self.Witness && p.Name < c.cfg.Node
+}
+
+// preferred tells whether a node is a peer that asks for votes before this member does.
+func (c *Cluster) preferred(node string) bool {
+	p, known := c.peers[node]
+	return known && c.precedes(p)
 }
 
 // roundTrip is the longest of the newest round trips to peers that answer.

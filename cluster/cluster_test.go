@@ -496,9 +496,7 @@ func TestAClusterOfSlowDisksStillElectsAndCommits(t *testing.T) {
 	dumpOnFailure(t, w)
 	w.found()
 	for _, d := range w.disks {
-		d.mu.Lock()
-		d.slow = 200 * time.Millisecond // longer than raft's shortest timeouts
-		d.mu.Unlock()
+		d.setSlow(200 * time.Millisecond) // longer than raft's shortest timeouts
 	}
 	old := w.leader(2*time.Second, "lb1", "lb2", "w1")
 	start := time.Now()

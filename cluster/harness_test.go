@@ -210,6 +210,13 @@ func (d *disk) fail(err error) {
 	d.err = err
 }
 
+// setSlow makes every operation take so long.
+func (d *disk) setSlow(span time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.slow = span
+}
+
 // freeze makes writes hang until the returned function is called.
 func (d *disk) freeze() (thaw func()) {
 	d.mu.Lock()

@@ -177,6 +177,16 @@ func (h *raftHost) pause(d time.Duration) bool {
 	}
 }
 
+// runs tells whether raft is there.
+func (h *raftHost) runs() bool {
+	select {
+	case <-h.running:
+		return true
+	default:
+		return false
+	}
+}
+
 // electionTimeout is how long a candidate waits for votes: each costs its voter two writes, after two of the candidate's.
 func (h *raftHost) electionTimeout() time.Duration {
 	const longest = 30 * time.Second
@@ -210,8 +220,12 @@ func (h *raftHost) rankDelay() time.Duration {
 	if last := h.lastLeader.Load(); last != nil {
 		gone = last.Node()
 	}
-	rank := h.c.rank(gone)
-	return time.Duration(rank) * h.timing.rankStep(h.health().Recent(), h.c.roundTrip())
+	return time.Duration(h.c.rank(gone)) * h.rankStep()
+}
+
+// rankStep is how long an election takes, and so how much longer the next in rank waits.
+func (h *raftHost) rankStep() time.Duration {
+	return h.timing.rankStep(h.health().Recent(), h.c.roundTrip())
 }
 
 // watchContact makes raft notice a dead leader after T instead of up to 3 T: lowering HeartbeatTimeout makes a follower

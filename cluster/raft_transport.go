@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -35,10 +36,13 @@ var (
 //   - Pre-votes are delayed by rank and repeated when refused: after the death of a leader all survivors look at their
 //     timers at about the same moment, the preferred one asks first, and a voter that has noticed the death a few
 //     milliseconds later does not cost it a whole election timeout.
+//   - Two that ask each other do not both go on to the vote, which neither would win: whoever asks for votes gives no pre-vote in that
+//     term, and whoever has given one to a member that is preferred to itself does not make use of those that it gets.
 type raftTransport struct {
 	*raft.NetworkTransport
-	host *raftHost
-	rpcs chan raft.RPC // what raft's main loop reads
+	host    *raftHost
+	rpcs    chan raft.RPC // what raft's main loop reads
+	yielded atomic.Int64  // when a pre-vote was given to a preferred member, since the start of the host
 }
 
 var _ raft.WithPreVote = (*raftTransport)(nil)
@@ -53,7 +57,11 @@ func newRaftTransport(network *raft.NetworkTransport, host *raftHost) *raftTrans
 			case <-host.ctx.Done():
 				return
 			case rpc := <-network.Consumer():
-				t.pass(rpc)
+				if q, ok := rpc.Command.(*raft.RequestPreVoteRequest); ok && host.runs() {
+					t.passPreVote(rpc, q)
+				} else {
+					t.pass(rpc)
+				}
 			}
 		}
 	})
@@ -66,6 +74,40 @@ func (t *raftTransport) pass(rpc raft.RPC) {
 	case <-t.host.ctx.Done():
 		rpc.Respond(nil, raft.ErrTransportShutdown)
 	}
+}
+
+// passPreVote refuses a pre-vote in a term in which this member asks for votes itself, and takes note of one that raft gives to a
+// preferred member.
+func (t *raftTransport) passPreVote(rpc raft.RPC, q *raft.RequestPreVoteRequest) {
+	if term := t.host.raft.CurrentTerm(); t.host.raft.State() == raft.Candidate && term == q.Term {
+		self := []byte(t.host.self)
+		rpc.Respond(&raft.RequestPreVoteResponse{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: self, Addr: self}, Term: term}, nil)
+		return
+	}
+	if !t.host.c.preferred(MemberID(q.ID).Node()) {
+		t.pass(rpc)
+		return
+	}
+	answer := make(chan raft.RPCResponse, 1)
+	t.pass(raft.RPC{Command: q, RespChan: answer})
+	t.host.work.Go(func() {
+		select {
+		case <-t.host.ctx.Done():
+			rpc.Respond(nil, raft.ErrTransportShutdown)
+		case a := <-answer:
+			if r, ok := a.Response.(*raft.RequestPreVoteResponse); ok && r.Granted {
+				t.yielded.Store(int64(time.Since(t.host.started)))
+			}
+			rpc.RespChan <- a
+		}
+	})
+}
+
+// yields tells whether a preferred member may still be winning an election with the pre-vote of this one.
+func (t *raftTransport) yields() bool {
+	at := time.Duration(t.yielded.Load())
+	return at != 0 && time.Since(t.host.started) < at+t.host.rankStep()
 }
 
 // Consumer implements raft.Transport.
@@ -183,7 +225,10 @@ func (t *raftTransport) RequestPreVote(id raft.ServerID, to raft.ServerAddress, 
 			return false, errMoot
 		}
 		*r = raft.RequestPreVoteResponse{}
-		err = t.NetworkTransport.RequestPreVote(id, to, q, r)
+		if !t.yields() {
+			err = t.NetworkTransport.RequestPreVote(id, to, q, r)
+		}
+		r.Granted = r.Granted && !t.yields()
 		return err != nil || !r.Granted && r.Term <= q.Term, err
 	})
 }

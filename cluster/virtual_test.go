@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -90,6 +91,52 @@ func TestWhoComesBackIsNotKeptWaiting(t *testing.T) {
 			if took := time.Since(began); took > v.lease {
 				t.Errorf("round %d: it takes %s, want at most %s", round, took, v.lease)
 			}
+			v.whole(time.Minute)
+		}
+		for _, n := range v.nodes {
+			n.kill()
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
+// When the leader is cut off the others notice that at moments of their own, and ask each other for votes. They do not split them: all of
+// the elections take about as long as it takes to notice.
+func TestElectionsAreNotSplit(t *testing.T) {
+	rounds := 40
+	if testing.Short() {
+		rounds = 10
+	}
+	synctest.Test(t, func(t *testing.T) {
+		v := newVirtual(t, 2)
+		v.boot(v.names...)
+		v.whole(time.Minute)
+		for _, d := range v.disks {
+			d.setSlow(4 * time.Millisecond)
+		}
+		cut := func(name string, is bool) {
+			for _, other := range v.names {
+				v.air.set(v.peer(name).Address, v.peer(other).Address, is)
+				v.air.set(v.peer(other).Address, v.peer(name).Address, is)
+			}
+		}
+		limit := v.nodes["lb1"].timing.Heartbeat * 5 / 4
+		for round := range rounds {
+			v.eventually(time.Minute, "a director leads", func() error {
+				if v.leader(time.Minute, v.names...).name == "w1" {
+					return errors.New("the witness does")
+				}
+				return nil
+			})
+			leader := v.leader(time.Minute, "lb1", "lb2").name
+			time.Sleep(v.draw(5*time.Second, 9*time.Second))
+			cut(leader, true)
+			began := time.Now()
+			v.leader(time.Minute, slices.DeleteFunc(slices.Clone(v.names), func(name string) bool { return name == leader })...)
+			if took := time.Since(began); took > limit {
+				t.Errorf("round %d: it takes %s, want at most %s", round, took, limit)
+			}
+			cut(leader, false)
 			v.whole(time.Minute)
 		}
 		for _, n := range v.nodes {
@@ -269,13 +316,9 @@ func (v *virtual) fault() func(context.Context) {
 		slow := v.draw(time.Millisecond, v.lease/2)
 		return func(ctx context.Context) {
 			d := v.disks[name]
-			d.mu.Lock()
-			d.slow = slow
-			d.mu.Unlock()
+			d.setSlow(slow)
 			sleep(ctx, lasts)
-			d.mu.Lock()
-			d.slow = 0
-			d.mu.Unlock()
+			d.setSlow(0)
 		}
 	case 5:
 		return func(ctx context.Context) {
