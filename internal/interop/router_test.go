@@ -171,15 +171,18 @@ func (r *router) die() {
 
 func (r *router) dead() bool { return r.cut != nil }
 
-// kill ends the processes by SIGKILL. They are stopped first: a child that outlives its parent for a moment must not say
-// goodbye.
+// kill ends the processes by SIGKILL. They are stopped first, and children killed before their parents, at whose end the kernel lets
+// them go on: a child that outlives its parent for a moment must not say goodbye.
 func (r *router) kill() {
 	r.lan.t.Helper()
-	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
-		for _, p := range r.procs {
-			if err := p.SignalTree(sig); err != nil {
-				r.lan.t.Fatal(err)
-			}
+	for _, p := range r.procs {
+		if err := p.SignalTree(syscall.SIGSTOP); err != nil {
+			r.lan.t.Fatal(err)
+		}
+	}
+	for _, p := range r.procs {
+		if err := p.KillTree(); err != nil {
+			r.lan.t.Fatal(err)
 		}
 	}
 	for _, p := range r.procs {
