@@ -23,7 +23,7 @@ const (
 	witnessMemory = 25 << 20
 
 	// cpuShare is of one processor, all three together. The aim is 0.01, and is missed: on a virtual machine with two processors it is
-	// 0.018 to 0.019. No function takes it; the price is that of waking up. There an empty program takes a quarter of a
+	// 0.014. No function takes it; the price is that of waking up. There an empty program takes a quarter of a
 	// millisecond for each of its timers (the table shows it), so that 0.01 is forty of them in a second, and what is left are
 	// renewals, raft's heartbeats, advertisements and a ping now and then (docs/architecture.md, At rest).
 	cpuShare = 0.025
