@@ -187,6 +187,12 @@ func (h *raftHost) runs() bool {
 	}
 }
 
+// header is that of requests and answers that raft does not make itself.
+func (h *raftHost) header() raft.RPCHeader {
+	self := []byte(h.self)
+	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: self, Addr: self}
+}
+
 // electionTimeout is how long a candidate waits for votes: each costs its voter two writes, after two of the candidate's.
 func (h *raftHost) electionTimeout() time.Duration {
 	const longest = 30 * time.Second
@@ -196,9 +202,7 @@ func (h *raftHost) electionTimeout() time.Duration {
 // answerWhileWriting answers a heartbeat of the present leader while raft's main loop waits for the disk; nil if that is
 // not so. Nothing that the answer says can change before the write has ended.
 func (h *raftHost) answerWhileWriting(q *raft.AppendEntriesRequest) *raft.AppendEntriesResponse {
-	select {
-	case <-h.running:
-	default:
+	if !h.runs() {
 		return nil
 	}
 	term := h.raft.CurrentTerm()
@@ -206,11 +210,7 @@ func (h *raftHost) answerWhileWriting(q *raft.AppendEntriesRequest) *raft.Append
 	if !h.health().Writing() || h.raft.State() != raft.Follower || q.Term != term || leader != raft.ServerID(q.ID) {
 		return nil
 	}
-	self := []byte(h.self)
-	return &raft.AppendEntriesResponse{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: self, Addr: self},
-		Term:      term, LastLog: h.raft.LastIndex(), Success: true,
-	}
+	return &raft.AppendEntriesResponse{RPCHeader: h.header(), Term: term, LastLog: h.raft.LastIndex(), Success: true}
 }
 
 // rankDelay is how long this member lets others ask for votes first. Directors come before witnesses, in the order of

@@ -80,9 +80,7 @@ func (t *raftTransport) pass(rpc raft.RPC) {
 // preferred member.
 func (t *raftTransport) passPreVote(rpc raft.RPC, q *raft.RequestPreVoteRequest) {
 	if term := t.host.raft.CurrentTerm(); t.host.raft.State() == raft.Candidate && term == q.Term {
-		self := []byte(t.host.self)
-		rpc.Respond(&raft.RequestPreVoteResponse{
-			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: self, Addr: self}, Term: term}, nil)
+		rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: t.host.header(), Term: term}, nil)
 		return
 	}
 	if !t.host.c.preferred(MemberID(q.ID).Node()) {
@@ -258,8 +256,7 @@ func (t *raftTransport) persist(limit time.Duration, ask func() (again bool, err
 // warm opens a connection to another voter, so that an election or a handover does not have to. What it asks for is a vote in no
 // term, which nobody gives and which changes nothing.
 func (t *raftTransport) warm(voter MemberID) error {
-	self := []byte(t.host.self)
-	q := &raft.RequestPreVoteRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: self, Addr: self}}
+	q := &raft.RequestPreVoteRequest{RPCHeader: t.host.header()}
 	return t.NetworkTransport.RequestPreVote(raft.ServerID(voter), raft.ServerAddress(voter), q, &raft.RequestPreVoteResponse{})
 }
 
