@@ -58,13 +58,13 @@ ifdef SEED
 	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -v -sim.seed=$(SEED)
 else
 	go test ./internal/agent/sim -run '$(SIM_TESTS)|TestHold|TestTheGateway' -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.duels=100000 -sim.slow
-	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.adversarial
+	go test ./internal/agent/sim -run 'TestNeverTwoOwners$$' -count=1 -timeout 6h -v -sim.hours=$(SIM_HOURS_LONG) -sim.adversarial
 	go test ./cluster -run TestTheRealLogInVirtualTime -count=1 -timeout 6h -v -virtual.seeds=$(VIRTUAL_SEEDS_LONG)
 endif
 
 sim-short:
 	go test ./internal/agent/sim -run '$(SIM_TESTS)' -count=1 -timeout 30m -v -sim.hours=$(SIM_HOURS) -sim.duels=1000 -sim.slow
-	go test ./internal/agent/sim -run TestNeverTwoOwners -count=1 -timeout 30m -v -sim.hours=3 -sim.adversarial
+	go test ./internal/agent/sim -run 'TestNeverTwoOwners$$' -count=1 -timeout 30m -v -sim.hours=3 -sim.adversarial
 	go test ./cluster -run TestTheRealLogInVirtualTime -count=1 -timeout 30m -v -virtual.seeds=$(VIRTUAL_SEEDS)
 
 # Real daemons in network namespaces, with an outside observer: the tests in *_integ_test.go. Needs root; what needs stock keepalived

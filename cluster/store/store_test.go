@@ -418,6 +418,18 @@ func TestAVoteIsOneWriteAndCountsOnlyWhenComplete(t *testing.T) {
 	}
 }
 
+// openLog opens a directory and its log, until the test ends.
+func openLog(t *testing.T, o Options) *Log {
+	t.Helper()
+	d, err := Open(o)
+	must(t, err)
+	t.Cleanup(func() { d.Close() })
+	l, err := d.OpenLog(LogHooks{})
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
 func TestAFailingDiskMakesTheMemberUnfitAndRaftWait(t *testing.T) {
 	o := options(t.TempDir())
 	var failure atomic.Pointer[error]
@@ -427,12 +439,7 @@ func TestAFailingDiskMakesTheMemberUnfitAndRaftWait(t *testing.T) {
 		}
 		return nil
 	}
-	d, err := Open(o)
-	must(t, err)
-	defer d.Close()
-	l, err := d.OpenLog(LogHooks{})
-	must(t, err)
-	defer l.Close()
+	l := openLog(t, o)
 	full := error(syscall.ENOSPC)
 	failure.Store(&full)
 	if err := l.StoreLog(entry(1)); !errors.Is(err, syscall.ENOSPC) {
@@ -475,12 +482,7 @@ func TestAFileSystemThatIsNotWritableIsFoundOutBesideTheLog(t *testing.T) {
 		}
 		return nil
 	}
-	d, err := Open(o)
-	must(t, err)
-	defer d.Close()
-	l, err := d.OpenLog(LogHooks{})
-	must(t, err)
-	defer l.Close()
+	l := openLog(t, o)
 	failing.Store(true)
 	if err := l.StoreLog(entry(1)); !errors.Is(err, syscall.EIO) {
 		t.Errorf("storing an entry: %v", err)
@@ -509,12 +511,7 @@ func TestAStuckWriteIsSeenFromOutside(t *testing.T) {
 		}
 		return nil
 	}
-	d, err := Open(o)
-	must(t, err)
-	defer d.Close()
-	l, err := d.OpenLog(LogHooks{})
-	must(t, err)
-	defer l.Close()
+	l := openLog(t, o)
 	c := make(chan struct{})
 	hang.Store(&c)
 	done := make(chan error, 1)
