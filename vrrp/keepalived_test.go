@@ -42,7 +42,7 @@ func TestTheStartupDelayAlsoHoldsForARouterThatBeginsWithAFault(t *testing.T) {
 	r := v3(t, owner).do(Faulted{Reason: "script unknown", Silent: true}, Start{Delay: 10 * time.Second})
 	r.wantActions("ignored: the router has a fault and begins when that is gone")
 	r.after(time.Second).do(Recovered{})
-	r.wantActions("transition initialize -> backup: recovered")
+	r.wantActions("transition initialize -> backup: start")
 	r.wantDeadlineIn(9*time.Second + time.Microsecond)
 }
 
@@ -383,9 +383,9 @@ func TestAnInitialFaultIsSilentUntilItIsReal(t *testing.T) {
 	real := *r
 	real.do(Faulted{Reason: "script failed"}).wantActions("transition initialize -> fault: script failed")
 	real.do(Recovered{}).wantActions("transition fault -> backup: recovered")
-	r.do(Recovered{}).wantActions("transition initialize -> backup: recovered")
+	r.do(Recovered{}).wantActions("transition initialize -> backup: start")
 	v3(t, owner).do(Faulted{Reason: "script unknown", Silent: true}, Recovered{}).wantActions("send advert, priority 255",
-		"become active", "announce, 5 per address", "transition initialize -> active: recovered as owner")
+		"become active", "announce, 5 per address", "transition initialize -> active: start as owner")
 }
 
 func TestARouterThatIsStoppedInFaultSendsNothingAndCanStartAgain(t *testing.T) {

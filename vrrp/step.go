@@ -564,13 +564,14 @@ func (st *step) recovered() {
 		st.ignore("the router has no fault")
 		return
 	}
-	if st.Unannounced {
-		st.Status = Initialize // nobody knows of the fault
+	reason := "recovered"
+	if st.Unannounced { // nobody knows of the fault
+		st.Status, reason = Initialize, "start"
 	}
 	from := st.Status
 	early := st.now.Before(st.QuietUntil)
 	if st.ownerWantsActive() && !early && !st.cfg.Gated && !st.Held {
-		st.becomeActive("recovered as owner")
+		st.becomeActive(reason + " as owner")
 		return
 	}
 	st.enterBackup()
@@ -578,10 +579,10 @@ func (st *step) recovered() {
 		if early {
 			st.startDownTimer(startAtOnce)
 		} else {
-			st.want("recovered as owner")
+			st.want(reason + " as owner")
 		}
 	}
-	st.emit(Transition{From: from, To: Backup, Reason: "recovered"})
+	st.emit(Transition{From: from, To: Backup, Reason: reason})
 }
 
 func (st *step) ownerWantsActive() bool { return st.cfg.Owner() && st.cfg.InitialActive }
