@@ -12,9 +12,10 @@ import (
 // sessionLimit is long enough for a session to come up: both sides speak once a second until then.
 const sessionLimit = startTime + 5*time.Second
 
-// neighborSession is a bfd_instance of k with a neighbor, both by their addresses.
+// neighborSession is a bfd_instance of k with a neighbor, both by their addresses. A second of silence ends it: a machine that is busy
+// with other tests may well keep a program waiting for less.
 func neighborSession(source, neighbor string, lines ...string) string {
-	s := fmt.Sprintf("bfd_instance N {\n    source_ip %s\n    neighbor_ip %s\n    min_tx 100\n    min_rx 100\n    multiplier 4\n",
+	s := fmt.Sprintf("bfd_instance N {\n    source_ip %s\n    neighbor_ip %s\n    min_tx 100\n    min_rx 100\n    multiplier 10\n",
 		source, neighbor)
 	for _, line := range lines {
 		s += "    " + line + "\n"
@@ -49,7 +50,7 @@ func TestBFD(t *testing.T) {
 			}
 			if tt.with == bfdd {
 				other.write("zebra.conf", "hostname "+other.host.Name()+"\n")
-				other.write("bfdd.conf", fmt.Sprintf("log file %s\nbfd\n peer %s local-address %s\n  detect-multiplier 4\n"+
+				other.write("bfdd.conf", fmt.Sprintf("log file %s\nbfd\n peer %s local-address %s\n  detect-multiplier 10\n"+
 					"  receive-interval 100\n  transmit-interval 100\n  %s\n", filepath.Join(other.dir, "bfd.log"), ours, theirs, tt.frr))
 				k.must(other.giveTo("frr", "", "bfdd.conf", "zebra.conf"))
 			} else {

@@ -241,7 +241,18 @@ func TestVMACInterfaces(t *testing.T) {
 				test.change(&i)
 				r.write("keepalived.conf", configuration(i))
 				r.boot()
-				l.firstAdvert(r, l.start, test.c.electionLimit())
+				l.await(test.c.electionLimit()+linkLimit, r.name+" has all addresses", func() string {
+					have, err := r.host.Netlink().AddrList(nil, netlink.FAMILY_ALL)
+					if err != nil {
+						return err.Error()
+					}
+					for _, vip := range addresses(i.vips) {
+						if !slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.IP.Equal(vip.AsSlice()) }) {
+							return vip.String() + " is missing"
+						}
+					}
+					return ""
+				})
 				time.Sleep(3 * readTime)
 				return macvlans(t, r)
 			}
