@@ -31,6 +31,7 @@ type Host struct {
 	addrs []netip.Prefix
 	ns    *namespace
 	nl    *netlink.Handle // in the host's namespace
+	group *Cgroup         // of what is started; nil: none of the host's own
 
 	mu    sync.Mutex
 	procs []*Proc // running ones
@@ -263,6 +264,9 @@ func (h *Host) shutdown() error {
 			}
 		}
 		h.nl.Close()
+	}
+	if h.group != nil {
+		errs = append(errs, h.group.remove())
 	}
 	h.ns.close()
 	return errors.Join(errs...)

@@ -82,6 +82,9 @@ func (h *Host) Start(c Command) (*Proc, error) {
 	if c.User != nil {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.User.UID, Gid: c.User.GID}
 	}
+	if h.group != nil {
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(h.group.dir.Fd())
+	}
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
