@@ -33,7 +33,7 @@ const (
 	// The longest silence of an address that counts as none, on a busy machine.
 	none = 20 * time.Millisecond
 	// attempts bounds how often a part of a test is played whose observer was not awake.
-	attempts = 10
+	attempts = 20
 )
 
 var siteNumber atomic.Int32
