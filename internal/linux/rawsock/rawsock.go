@@ -31,6 +31,8 @@ const (
 
 	// packetSize holds the largest message with an IPv4 header and options: 255 IPv6 addresses.
 	packetSize = 8192
+	// controlSize holds what the kernel says of a message.
+	controlSize = 256
 )
 
 // Config says what a Socket is bound to.
@@ -66,7 +68,8 @@ type Socket struct {
 	file   *os.File
 	conn   syscall.RawConn
 
-	buf, control []byte // of Receive
+	messages     [atOnce]message // of Receive
+	next, filled int             // of the messages: the next one, and behind the last one
 
 	mu             sync.Mutex // guards what follows, of Send
 	identification uint16
@@ -125,13 +128,7 @@ func open(config Config) (*Socket, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &Socket{
-		config:  config,
-		file:    file,
-		conn:    conn,
-		buf:     make([]byte, packetSize),
-		control: make([]byte, 256),
-	}, nil
+	return &Socket{config: config, file: file, conn: conn}, nil
 }
 
 // Close ends Receive and Send, which return os.ErrClosed.

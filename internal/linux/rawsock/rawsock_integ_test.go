@@ -233,6 +233,25 @@ func TestReceive(t *testing.T) {
 	}
 }
 
+// Messages that wait when they are asked for come one by one and in order, each with what is its own, however many they are.
+func TestReceiveWhatHasCollected(t *testing.T) {
+	l := setup(t)
+	here, there := l.open(l.config(false, group4, 255)), l.openThere(l.config(false, group4, 255))
+	const many = 50
+	payload := func(i int) []byte { return append([]byte{byte(i)}, message[:i%len(message)]...) }
+	for i := range many {
+		nettest.Check(t, there.Send(peer4, group4, payload(i)))
+	}
+	time.Sleep(100 * time.Millisecond)
+	received := datagrams(t, here)
+	for i := range many {
+		if d := next(t, received); d.Src != peer4 || d.Dst != group4 || d.TTL != 255 || !bytes.Equal(d.Payload, payload(i)) {
+			t.Fatalf("message %d: %+v", i, d)
+		}
+	}
+	nothing(t, received)
+}
+
 func TestSocketsHearTheirOwnGroupOnly(t *testing.T) {
 	l := setup(t)
 	otherGroup4, otherGroup6 := netip.MustParseAddr("224.0.0.77"), netip.MustParseAddr("ff02::77")

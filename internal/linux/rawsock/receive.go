@@ -25,39 +25,71 @@ func (s *Socket) Receive() (Datagram, error) {
 	}
 }
 
-func (s *Socket) receive() (Datagram, error) {
-	var n, controlLen, flags int
-	var from unix.Sockaddr
+// message is one that the kernel has given, as it came.
+type message struct {
+	buf, control  []byte
+	n, controlLen int
+	flags         int
+	from          unix.Sockaddr
+}
+
+// atOnce is how many messages are taken from the kernel at once, if they are there: who works on them is then woken once.
+const atOnce = 16
+
+// fill takes what is there from the kernel, once there is something.
+func (s *Socket) fill() error {
+	s.next, s.filled = 0, 0
 	var err error
 	readErr := s.conn.Read(func(fd uintptr) bool {
-		for {
-			n, controlLen, flags, from, err = unix.Recvmsg(int(fd), s.buf, s.control, 0)
-			if !errors.Is(err, unix.EINTR) {
-				break
+		for s.filled < atOnce {
+			m := &s.messages[s.filled]
+			if m.buf == nil {
+				m.buf, m.control = make([]byte, packetSize), make([]byte, controlSize)
+			}
+			m.n, m.controlLen, m.flags, m.from, err = unix.Recvmsg(int(fd), m.buf, m.control, 0)
+			switch {
+			case errors.Is(err, unix.EINTR):
+			case err != nil:
+				return s.filled > 0 || !errors.Is(err, unix.EAGAIN)
+			default:
+				s.filled++
 			}
 		}
-		return !errors.Is(err, unix.EAGAIN)
+		return true
 	})
 	switch {
 	case readErr != nil: // the poller fails for no other reason
-		return Datagram{}, os.ErrClosed
-	case err != nil:
-		return Datagram{}, fmt.Errorf("receive on VRRP socket %v: %w", s.config, err)
-	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
+		return os.ErrClosed
+	case s.filled == 0:
+		return fmt.Errorf("receive on VRRP socket %v: %w", s.config, err)
+	}
+	return nil
+}
+
+func (s *Socket) receive() (Datagram, error) {
+	if s.next == s.filled {
+		if err := s.fill(); err != nil {
+			return Datagram{}, err
+		}
+	}
+	m := &s.messages[s.next]
+	s.next++
+	if m.flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
 		return Datagram{}, fmt.Errorf("receive on VRRP socket %v: %w: larger than %d bytes", s.config, ErrMalformed, packetSize)
 	}
+	var err error
 	var d Datagram
 	if s.config.IPv6 {
-		sender, _ := from.(*unix.SockaddrInet6)
+		sender, _ := m.from.(*unix.SockaddrInet6)
 		if sender != nil {
 			d.Src = netip.AddrFrom16(sender.Addr)
 		}
-		d.Payload = s.buf[:n]
+		d.Payload = m.buf[:m.n]
 	} else {
-		d, err = parseIPv4(s.buf[:n])
+		d, err = parseIPv4(m.buf[:m.n])
 	}
 	if err == nil {
-		err = d.parseControl(s.control[:controlLen])
+		err = d.parseControl(m.control[:m.controlLen])
 	}
 	if err != nil {
 		return Datagram{}, fmt.Errorf("receive on VRRP socket %v: %w", s.config, err)
