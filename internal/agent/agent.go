@@ -170,10 +170,12 @@ type Agent struct {
 	groupStates   map[string]notify.State // last reported
 	leftovers     []leftover
 
-	housekept    clock.Time  // when the last housekeeping was
-	takenChanged bool        // addresses were taken or dropped since it was last said whose claims are to be heard
-	radioWaits   atomic.Bool // a radioChanged is on its way: further changes need no other
-	radioMissed  atomic.Bool // it did not fit into the inbox
+	stepped      clock.Time    // when the machine was last told of an event
+	grain        time.Duration // of the moments at which the loop wakes by itself without a lease
+	housekept    clock.Time    // when the last housekeeping was
+	takenChanged bool          // addresses were taken or dropped since it was last said whose claims are to be heard
+	radioWaits   atomic.Bool   // a radioChanged is on its way: further changes need no other
+	radioMissed  atomic.Bool   // it did not fit into the inbox
 	dropped      droppedEvents
 }
 
@@ -236,7 +238,7 @@ func New(opt Options) *Agent {
 	a.newBalancer()
 	a.sync = newConnectionSync(a.log)
 	a.groups = groupsOf(a.cfg)
-	a.members = membersOf(a.groups)
+	a.members, a.grain = membersOf(a.groups), grainOf(a.cfg)
 	for i := range a.cfg.Instances {
 		in := &a.cfg.Instances[i]
 		a.instances[in.Name] = a.newInstance(in)
@@ -567,14 +569,23 @@ func (a *Agent) hear() {
 	}
 }
 
-// grain is how late the loop may be without a lease, so that it does in one turn what is due to many instances at nearly the
-// same time. It is no more than a tenth of the shortest interval of advertisements.
-const grain = clock.Time(time.Millisecond)
+// grainOf returns how late the loop may be without a lease, so that it does in one turn what is due to many instances at nearly the
+// same time: with hundreds of them it would otherwise wake for each, and so would all that hear them. It is a small part of the
+// shortest interval of advertisements.
+func grainOf(cfg *conf.Config) time.Duration {
+	const part, shortest, longest = 20, time.Millisecond, 5 * time.Millisecond
+	grain := longest
+	for i := range cfg.Instances {
+		grain = min(grain, cfg.Instances[i].AdvertInterval/part)
+	}
+	return max(grain, shortest)
+}
 
 // wakeAt is when the loop is next due: the machine's deadline, the next look, or the next housekeeping.
 func (a *Agent) wakeAt() clock.Time {
 	at := clock.Earliest(a.machine.Deadline(), a.lookAt, a.housekeepAt())
 	if !a.clustered() {
+		grain := clock.Time(a.grain)
 		at = (at + grain - 1) / grain * grain
 	}
 	return at
@@ -679,7 +690,7 @@ func (a *Agent) fromWorld(ev any) {
 
 // housekeep does what is due now and then. A loop that is awake anyway does it early: to wake up costs more than the work.
 func (a *Agent) housekeep() {
-	now := a.clock.Now()
+	now := a.stepped
 	if now < a.housekept.Add(a.housekeepEvery()/2) {
 		return
 	}

@@ -16,7 +16,8 @@ import (
 // step gives an event to the machine and carries out what it asks for, with all that follows from that.
 func (a *Agent) step(ev director.Event) {
 	for events := []director.Event{ev}; len(events) > 0; events = events[1:] {
-		events = append(events, a.execute(a.machine.Step(a.clock.Now(), events[0]))...)
+		a.stepped = a.clock.Now()
+		events = append(events, a.execute(a.machine.Step(a.stepped, events[0]))...)
 	}
 }
 

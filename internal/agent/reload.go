@@ -240,7 +240,7 @@ func (a *Agent) adopt(c *candidate) (done bool) {
 	}
 	changed := !reflect.DeepEqual(c.spec, a.spec)
 	a.cfg, a.groups, a.spec = c.cfg, c.groups, c.spec
-	a.members = membersOf(a.groups)
+	a.members, a.grain = membersOf(a.groups), grainOf(a.cfg)
 	a.opt.Findings = c.findings
 	a.running.Store(c.read)
 	select {
