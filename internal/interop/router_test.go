@@ -225,12 +225,15 @@ func (r *router) shutdown() {
 	r.procs = nil
 }
 
-// has tells whether an address is in the router's kernel.
+// has tells whether an address is in the router's kernel, on an interface or, if that is not named, on any.
 func (r *router) has(iface string, addr netip.Addr) (bool, error) {
 	nl := r.host.Netlink()
-	link, err := nl.LinkByName(iface)
-	if err != nil {
-		return false, fmt.Errorf("find %s on %s: %w", iface, r.name, err)
+	var link netlink.Link // nil: all
+	if iface != "" {
+		var err error
+		if link, err = nl.LinkByName(iface); err != nil {
+			return false, fmt.Errorf("find %s on %s: %w", iface, r.name, err)
+		}
 	}
 	list, err := nl.AddrList(link, netlink.FAMILY_ALL)
 	if err != nil {

@@ -242,12 +242,11 @@ func TestVMACInterfaces(t *testing.T) {
 				r.write("keepalived.conf", configuration(i))
 				r.boot()
 				l.await(test.c.electionLimit()+linkLimit, r.name+" has all addresses", func() string {
-					have, err := r.host.Netlink().AddrList(nil, netlink.FAMILY_ALL)
-					if err != nil {
-						return err.Error()
-					}
 					for _, vip := range addresses(i.vips) {
-						if !slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.IP.Equal(vip.AsSlice()) }) {
+						switch has, err := r.has("", vip); {
+						case err != nil:
+							return err.Error()
+						case !has:
 							return vip.String() + " is missing"
 						}
 					}
