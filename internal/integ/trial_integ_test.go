@@ -24,7 +24,7 @@ const (
 	recoverLimit = 40 * time.Second
 	calm         = 300 * time.Millisecond // before a fault and at the end
 	settled      = 300 * time.Millisecond // a new owner has been the only one for this long
-	attempts     = 20                     // at a trial whose observer was not awake
+	attempts     = observer.Attempts
 
 	// leaseIntervals is twice the number of advertisement intervals in a lease.
 	leaseIntervals = 5

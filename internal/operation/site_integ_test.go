@@ -31,9 +31,8 @@ const (
 	endLimit     = 10 * time.Second // for a program to end
 
 	// The longest silence of an address that counts as none, on a busy machine.
-	none = 20 * time.Millisecond
-	// attempts bounds how often a part of a test is played whose observer was not awake.
-	attempts = 20
+	none     = 20 * time.Millisecond
+	attempts = observer.Attempts
 )
 
 var siteNumber atomic.Int32

@@ -20,6 +20,8 @@ const (
 	LongestGap = 10
 	// awakeShare is the share of requests that must have left in time.
 	awakeShare = 0.99
+	// Attempts is how often a test plays, at most, what the observer was not awake at.
+	Attempts = 20
 )
 
 // Interval is a stretch of time.
