@@ -324,6 +324,14 @@ func TestFullDisks(t *testing.T) {
 			s.t.Logf("%d of %d answers said so meanwhile", said, diskSamples)
 			watched.kept(owner)
 
+			if other == full && s.standing(owner, full.Name, "in maintenance") == nil {
+				s.missed = full.Name + " had no room for the end of its maintenance, and rightly takes nothing"
+				disks[full].free()
+				s.commit(owner, full, true)
+				s.commit(owner, full, false)
+				s.must(s.AwaitHealthy(s.ctx, recoverLimit))
+				return
+			}
 			// The other majority can still change owners.
 			watched = s.watch()
 			if owner == full {

@@ -43,11 +43,11 @@ type stage struct {
 	t   *testing.T
 	ctx context.Context
 
-	// again says that this part of the test is played again: what logs say only once they have said already.
-	again bool
 	// proven says which of the part's verdicts, by number, were not void in some attempt; judged counts those of this attempt.
 	proven map[int]bool
 	judged int
+	// missed, if a part sets it, says why it did not come to what it is about.
+	missed string
 }
 
 // setUp sets up a cluster of which nothing runs.
@@ -96,21 +96,27 @@ func (s *stage) must(err error) {
 	}
 }
 
-// run plays a part of the test on the same site, until the observer was awake at all that the part judges, each at least once:
-// void is not passed. So a part begins with making things as it wants them to be.
+// run plays a part of the test on the same site, until it has come to what it is about and the observer was awake at all that the part
+// judges, each at least once: void is not passed. So a part begins with making things as it wants them to be.
 func (s *stage) run(name string, part func(s *stage)) {
 	s.t.Helper()
 	s.t.Run(name, func(t *testing.T) {
 		proven := map[int]bool{}
-		for attempt := range attempts {
-			p := &stage{Site: s.Site, t: t, ctx: t.Context(), again: attempt > 0, proven: proven}
+		for range attempts {
+			p := &stage{Site: s.Site, t: t, ctx: t.Context(), proven: proven}
 			part(p)
-			if len(proven) == p.judged || t.Failed() {
+			switch {
+			case t.Failed():
+				return
+			case p.missed != "":
+				t.Logf("played again: %s", p.missed)
+			case len(proven) < p.judged:
+				t.Logf("played again: %d of %d verdicts were void so far", p.judged-len(proven), p.judged)
+			default:
 				return
 			}
-			t.Logf("played again: %d of %d verdicts were void so far", p.judged-len(proven), p.judged)
 		}
-		t.Errorf("the observer was not awake in any of %d attempts: nothing is proved", attempts)
+		t.Errorf("nothing is proved in %d attempts", attempts)
 	})
 }
 
@@ -233,9 +239,6 @@ func (s *stage) logMark(n *site.Node) int64 {
 // awaitLog waits until a line of a node's log after the mark has all the texts.
 func (s *stage) awaitLog(n *site.Node, mark int64, texts ...string) {
 	s.t.Helper()
-	if s.again {
-		mark = 0
-	}
 	s.eventually(sayLimit, func() error {
 		data, err := os.ReadFile(n.Log())
 		if err != nil {
