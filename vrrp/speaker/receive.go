@@ -34,6 +34,9 @@ func (h *Hub) read(shared *sharedSocket) {
 func (h *Hub) check(shared *sharedSocket, d rawsock.Datagram) (deliver func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if len(shared.users) == 0 { // the last one has gone, and what its socket had taken is nobody's
+		return nil
+	}
 	s := shared.speakerFor(d)
 	if s == nil {
 		h.unknown++

@@ -97,6 +97,24 @@ func TestUnknownVirtualRoutersAreToldOnce(t *testing.T) {
 	})
 }
 
+// A socket has taken more from the kernel than it has given when its last virtual router goes.
+func TestWhatASocketGivesBehindItsLastUserIsNotUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []Unknown
+		n := newFakeNet(t, Options{OnUnknown: func(u Unknown) { told = append(told, u) }})
+		n.addLink(eth0, "192.0.2.1/24")
+		s := n.mustOpen(n.config(51))
+		shared := s.shared
+		s.Close()
+		if n.hub.check(shared, advert(t, s.config, 100, "192.0.2.2", packet.GroupIPv4.String(), packet.Options{})) != nil {
+			t.Error("somebody is told")
+		}
+		if got := n.hub.Unknown(); got != 0 || len(told) != 0 {
+			t.Errorf("%d messages for nobody, told %v", got, told)
+		}
+	})
+}
+
 func TestAdvertisementsAreSealedAndNoneCountsTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNet(t, Options{})
