@@ -19,6 +19,7 @@ import (
 	"github.com/google/nftables"
 
 	"github.com/hactl/had/internal/control/api"
+	"github.com/hactl/had/internal/control/view"
 	"github.com/hactl/had/internal/lab"
 	"github.com/hactl/had/internal/lab/observer"
 	"github.com/hactl/had/internal/lab/site"
@@ -403,7 +404,7 @@ func (s *stage) move(asked, to *site.Node) {
 	s.t.Helper()
 	s.eventually(sayLimit, func() error {
 		_, err := s.Hactl(s.ctx, asked, "move", s.Group(), "--to", to.Name, "--yes")
-		if err != nil && !strings.Contains(err.Error(), "cannot own") {
+		if err != nil && !strings.Contains(err.Error(), "cannot own") && !strings.Contains(err.Error(), view.CheckEligible) {
 			s.t.Fatal(err)
 		}
 		return err
