@@ -188,6 +188,8 @@ func (a *Agent) groupReport(name string, heirs director.Heirs, now clock.Time) a
 	if v.WhyNot != "" {
 		r.WhyNot = []api.Reason{{Code: "unfit", Text: v.WhyNot}}
 		switch {
+		case v.Marked:
+			r.WhyNot[0].Code = api.ReasonMaintenance
 		case v.CutOff:
 			r.WhyNot[0].Code = "gateway"
 		case v.Stranger:

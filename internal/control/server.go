@@ -33,6 +33,7 @@ const (
 	defaultTimeout  = 30 * time.Second // of an action
 	maxTimeout      = 10 * time.Minute
 	drainPoll       = 100 * time.Millisecond
+	backWait        = 3 * time.Second // for a node to hear that its maintenance is over
 	electionWait    = 4 * time.Second // for a leader of the log before a change is refused
 	followHeartbeat = 5 * time.Second
 	shutdownTimeout = time.Second
@@ -374,7 +375,7 @@ func (s *Server) planMaintenance(ctx context.Context, req api.MaintenanceRequest
 	return plan, nil
 }
 
-// maintenance commits the mark and waits until the node owns none of the groups that can leave it.
+// maintenance commits the mark and waits until the node owns none of the groups that can leave it, or until it may take groups again.
 func (s *Server) maintenance(ctx context.Context, req api.MaintenanceRequest, by api.Caller) (outcome api.MaintenanceOutcome, err error) {
 	plan, err := s.planMaintenance(ctx, req)
 	if err != nil {
@@ -391,6 +392,9 @@ func (s *Server) maintenance(ctx context.Context, req api.MaintenanceRequest, by
 	began := time.Now()
 	if err := s.Backend.SetMaintenance(ctx, outcome.Mark, req.On); err != nil {
 		return outcome, err
+	}
+	if !req.On {
+		s.awaitBack(ctx, plan.Node)
 	}
 	waiting := map[string]bool{}
 	for _, step := range plan.Steps {
@@ -421,6 +425,29 @@ func (s *Server) maintenance(ctx context.Context, req api.MaintenanceRequest, by
 		}
 	}
 	return outcome, nil
+}
+
+// awaitBack waits until a node has heard from its log, too, that its maintenance is over: until then it takes no group. One that does not
+// answer is not waited for, and neither is one whose disk keeps its log from going on.
+func (s *Server) awaitBack(ctx context.Context, node string) {
+	ctx, cancel := context.WithTimeout(ctx, backWait)
+	defer cancel()
+	marked := func(r api.Reason) bool { return r.Code == api.ReasonMaintenance }
+	waits := func(k api.Candidate) bool { return k.Node == node && slices.ContainsFunc(k.WhyNot, marked) }
+	for {
+		status, err := s.status(ctx, false)
+		switch {
+		case err != nil,
+			slices.ContainsFunc(status.Findings, func(f api.Finding) bool { return f.Code == "disk" && f.Node == node }),
+			!slices.ContainsFunc(status.Groups, func(g api.GroupStatus) bool { return slices.ContainsFunc(g.Candidates, waits) }):
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(drainPoll):
+		}
+	}
 }
 
 func drainProblem(plan api.MaintenancePlan, waiting map[string]bool, timeout time.Duration) *api.Problem {

@@ -201,6 +201,39 @@ func TestAChangeWaitsForAnElection(t *testing.T) {
 	}
 }
 
+// late is a cluster in whose lb2 the log is some questions behind when its maintenance is over.
+type late struct {
+	*controltest.Backend
+	left atomic.Int32
+}
+
+func (b *late) Gather(ctx context.Context, local bool) (api.Gathered, error) {
+	in, err := b.Backend.Gather(ctx, local)
+	if over := len(b.Calls()) > 0; over && b.left.Add(-1) < 0 {
+		for _, p := range in.Peers {
+			for i := range p.Report.Groups {
+				p.Report.Groups[i].WhyNot, p.Report.Groups[i].Eligible = nil, true
+			}
+		}
+	}
+	return in, err
+}
+
+func TestTheEndOfAMaintenanceIsThereWhenTheNodeKnowsOfIt(t *testing.T) {
+	backend := &late{Backend: controltest.NewBackend(controltest.Maintenance())}
+	_, client, _ := serve(t, backend)
+	backend.left.Store(3)
+	if _, err := client.Maintenance(t.Context(), api.MaintenanceRequest{Node: "lb2"}); err != nil {
+		t.Fatal(err)
+	}
+	if left := backend.left.Load(); left >= 0 {
+		t.Errorf("the answer came %d questions before lb2 knew of it", left+1)
+	}
+	if _, err := client.Move(t.Context(), api.MoveRequest{Groups: []string{"VI_WEB"}, To: "lb2"}); err != nil {
+		t.Errorf("move: %v", err)
+	}
+}
+
 func TestAStoppingDaemonEndsItsActions(t *testing.T) {
 	backend := controltest.NewBackend(controltest.Healthy())
 	backend.Block = true

@@ -20,6 +20,7 @@ type GroupView struct {
 	Taken    bool   // Kept, and taken over without a lease: this director was not the owner
 	Given    bool   // Taken, from an owner that was dead, and whose companion had given it up
 	Stranger bool   // WhyNot is that somebody outside the cluster answers for an address
+	Marked   bool   // WhyNot is that this node is in maintenance, by its own log
 	CutOff   bool   // WhyNot is that it does not reach its gateways, which another director does
 	Spot     string // the director that it is to be on by the rules for places; empty: they do not say
 	SpotText string // why, and what it waits for
@@ -36,6 +37,7 @@ func (m *Machine) Group(name string) (GroupView, bool) {
 		WhyNot: m.whyNot(g), Leaving: g.phase == leaving,
 		Kept: g.keep.since != 0 && (g.phase == held || g.phase == arming), Taken: g.keep.taken, Given: g.keep.given}
 	v.Stranger = v.WhyNot != "" && g.look.found && v.WhyNot == g.unfitWhy
+	v.Marked = v.WhyNot == marked
 	v.CutOff = m.gated() && v.WhyNot != "" && v.WhyNot == m.outlooked(g)
 	if m.gated() {
 		if v.SpotText = m.spotText(g); v.SpotText != "" {

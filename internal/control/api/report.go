@@ -150,10 +150,13 @@ type Placement struct {
 
 // Reason is one named cause.
 type Reason struct {
-	Code  string `json:"code"` // stable word: maintenance, fault, no-quorum, gateway, abstaining, stranger...
+	Code  string `json:"code"` // stable word: maintenance ([ReasonMaintenance]), fault, no-quorum, gateway, abstaining, stranger...
 	Text  string `json:"text"` // one line for people
 	Since Time   `json:"since,omitzero"`
 }
+
+// ReasonMaintenance is the code of a reason of a node that takes no groups because an operator said so.
+const ReasonMaintenance = "maintenance"
 
 // Claim is a request for ownership under way.
 type Claim struct {

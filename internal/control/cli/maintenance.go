@@ -53,7 +53,8 @@ func (a *app) maintenanceOff() *cobra.Command {
 		Use:   "off [NODE]",
 		Short: "Let a node take groups again",
 		Long: `Take a node (default: this one) out of maintenance. It may take groups again; with preemption and a higher priority it
-does so at once.`,
+does so at once. The command ends when the node itself knows of it, and does not wait for one that does not answer or whose
+disk does not work.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: first(a.complete(directorNames)),
 		RunE: run(func(c *cobra.Command, args []string) error {

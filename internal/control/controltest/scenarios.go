@@ -346,6 +346,9 @@ func Maintenance() api.Gathered {
 	lb1, lb2 := director("lb1"), director("lb2")
 	take(&lb1, "VI_DB", 10, ago(4*minute))
 	drop(&lb2, "VI_DB", api.GroupIneligible)
+	for i := range lb2.Groups {
+		lb2.Groups[i].WhyNot = []api.Reason{{Code: api.ReasonMaintenance, Text: "in maintenance"}}
+	}
 	in := gathered(lb1, lb2, witness())
 	*record(in.View, "VI_DB") = api.GroupRecord{Name: "VI_DB", Owner: "lb1", LastOwner: "lb1", Epoch: 10, Since: ago(4 * minute), Reason: "lb2 is in maintenance"}
 	in.View.Maintenance = []api.Maintenance{

@@ -475,10 +475,15 @@ func (c *composer) candidates(group, owner string) []api.Candidate {
 				}
 			}
 		}
-		named := slices.ContainsFunc(k.WhyNot, func(r api.Reason) bool { return r.Code == "maintenance" })
-		if m, ok := c.marks[n]; ok && !named {
-			k.Eligible = false
-			k.WhyNot = append(k.WhyNot, api.Reason{Code: "maintenance", Text: maintenanceText(m), Since: m.Since})
+		m, marked := c.marks[n]
+		told := slices.IndexFunc(k.WhyNot, func(r api.Reason) bool { return r.Code == api.ReasonMaintenance })
+		switch reason := (api.Reason{Code: api.ReasonMaintenance, Text: maintenanceText(m), Since: m.Since}); {
+		case marked && told >= 0:
+			k.Eligible, k.WhyNot[told] = false, reason // which says who and why, too
+		case marked:
+			k.Eligible, k.WhyNot = false, append(k.WhyNot, reason)
+		case told >= 0:
+			k.WhyNot[told].Text = "in maintenance, as its own log still has it"
 		}
 		list = append(list, k)
 	}
