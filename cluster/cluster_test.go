@@ -827,7 +827,7 @@ func TestAWitnessThatLeadsHandsOver(t *testing.T) {
 	w.whole(2 * time.Second)
 }
 
-// After an interrupted transfer hashicorp/raft may refuse every proposal for ever (issue 696). Whether it does so here is
+// After an interrupted transfer raft may refuse every proposal for ever (raft#696). Whether it does so here is
 // a matter of luck; that the cluster can commit afterwards is not.
 func TestInterruptedTransfersLeaveAClusterThatCommits(t *testing.T) {
 	t.Parallel()

@@ -360,7 +360,7 @@ func (h *raftHost) lead(term uint64) {
 			}
 			return
 		case errors.Is(err, raft.ErrLeadershipTransferInProgress):
-			// hashicorp/raft issue 696: after an interrupted transfer this answer may come for ever.
+			// raft#696: after an interrupted transfer this answer may come for ever.
 			if stuck.IsZero() {
 				stuck = time.Now()
 			}
@@ -532,7 +532,7 @@ func (h *raftHost) verify(ctx context.Context) error {
 }
 
 // handOver gives the leadership to a director that answers, has a working disk and the whole log. At most one attempt is
-// made in a term: one that is interrupted may leave raft unusable (hashicorp/raft issue 696).
+// made in a term: one that is interrupted may leave raft unusable (raft#696).
 func (h *raftHost) handOver(ctx context.Context) error {
 	term := h.raft.CurrentTerm()
 	if h.raft.State() != raft.Leader {

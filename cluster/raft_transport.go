@@ -26,7 +26,7 @@ var (
 // raftTransport changes what hashicorp/raft does on the wire, through its public interface only.
 //
 //   - Heartbeats go through raft's main loop. Its fast path changes term and state beside the main loop, which breaks
-//     raft's own guarantees (hashicorp/raft issue 695). Only while the main loop waits for the disk a heartbeat is
+//     raft's own guarantees (raft#695). Only while the main loop waits for the disk a heartbeat is
 //     answered here, with what is true at that moment and without changing anything: otherwise a leader whose followers
 //     have slow disks would lose its office with every entry.
 //   - A leader whose disk hangs falls silent, so that another one is elected: raft's heartbeats do not depend on the disk.

@@ -13,7 +13,7 @@ const snapshotsKept = 2
 
 // installLimit is how often in a row a snapshot of the same index may arrive before the member's log is given up: a
 // follower whose log ends in entries that were never committed can be sent the same snapshot for ever
-// (hashicorp/raft issue 697).
+// (raft#697).
 const installLimit = 3
 
 // Snapshots is raft's SnapshotStore.
