@@ -32,8 +32,8 @@ const (
 	gatherTimeout   = 3 * time.Second
 	defaultTimeout  = 30 * time.Second // of an action
 	maxTimeout      = 10 * time.Minute
-	drainPoll       = 100 * time.Millisecond
-	backWait        = 3 * time.Second // for a node to hear that its maintenance is over
+	pollPeriod      = 100 * time.Millisecond
+	returnWait      = 3 * time.Second // for a node to hear that its maintenance is over
 	electionWait    = 4 * time.Second // for a leader of the log before a change is refused
 	followHeartbeat = 5 * time.Second
 	shutdownTimeout = time.Second
@@ -301,22 +301,14 @@ func (s *Server) why(ctx context.Context, r *http.Request) (any, error) {
 }
 
 // changeable gathers what a change is planned from. While the members elect a leader of the log it waits for the end of that.
-func (s *Server) changeable(ctx context.Context) (api.ClusterStatus, error) {
-	for end := time.Now().Add(electionWait); ; {
-		in, err := s.gather(ctx, false)
-		if err != nil {
-			return api.ClusterStatus{}, err
-		}
-		status := view.Compose(in)
-		if !view.Electing(status) || time.Now().After(end) {
-			return status, nil
-		}
-		select {
-		case <-ctx.Done():
-			return status, nil
-		case <-time.After(drainPoll):
-		}
-	}
+func (s *Server) changeable(ctx context.Context) (status api.ClusterStatus, err error) {
+	waiting, cancel := context.WithTimeout(ctx, electionWait)
+	defer cancel()
+	poll(waiting, func() bool {
+		status, err = s.status(ctx, false)
+		return err != nil || !view.Electing(status)
+	})
+	return status, err
 }
 
 func (s *Server) planMove(ctx context.Context, req api.MoveRequest) (api.MovePlan, error) {
@@ -394,7 +386,7 @@ func (s *Server) maintenance(ctx context.Context, req api.MaintenanceRequest, by
 		return outcome, err
 	}
 	if !req.On {
-		s.awaitBack(ctx, plan.Node)
+		s.awaitReturn(ctx, plan.Node)
 	}
 	waiting := map[string]bool{}
 	for _, step := range plan.Steps {
@@ -404,50 +396,46 @@ func (s *Server) maintenance(ctx context.Context, req api.MaintenanceRequest, by
 			outcome.Remains = append(outcome.Remains, step.Group)
 		}
 	}
-	for len(waiting) > 0 {
+	drained := len(waiting) == 0 || poll(ctx, func() bool {
 		status, err := s.status(ctx, false)
-		if err == nil {
-			for _, g := range status.Groups {
-				if waiting[g.Name] && g.Owner != "" && g.Owner != plan.Node {
-					delete(waiting, g.Name)
-					outcome.Moved = append(outcome.Moved, api.DrainedGroup{Group: g.Name, To: g.Owner,
-						Seconds: api.SecondsOf(time.Since(began))})
-				}
+		if err != nil {
+			return false
+		}
+		for _, g := range status.Groups {
+			if waiting[g.Name] && g.Owner != "" && g.Owner != plan.Node {
+				delete(waiting, g.Name)
+				outcome.Moved = append(outcome.Moved, api.DrainedGroup{Group: g.Name, To: g.Owner,
+					Seconds: api.SecondsOf(time.Since(began))})
 			}
 		}
-		if len(waiting) == 0 {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return outcome, drainProblem(plan, waiting, patience(req))
-		case <-time.After(drainPoll):
-		}
+		return len(waiting) == 0
+	})
+	if !drained {
+		return outcome, drainProblem(plan, waiting, patience(req))
 	}
 	return outcome, nil
 }
 
-// awaitBack waits until a node has heard from its log, too, that its maintenance is over: until then it takes no group. One that does not
-// answer is not waited for, and neither is one whose disk keeps its log from going on.
-func (s *Server) awaitBack(ctx context.Context, node string) {
-	ctx, cancel := context.WithTimeout(ctx, backWait)
+// awaitReturn waits until a node has heard from its log, too, that its maintenance is over: until then it takes no group.
+func (s *Server) awaitReturn(ctx context.Context, node string) {
+	ctx, cancel := context.WithTimeout(ctx, returnWait)
 	defer cancel()
-	marked := func(r api.Reason) bool { return r.Code == api.ReasonMaintenance }
-	waits := func(k api.Candidate) bool { return k.Node == node && slices.ContainsFunc(k.WhyNot, marked) }
-	for {
+	poll(ctx, func() bool {
 		status, err := s.status(ctx, false)
-		switch {
-		case err != nil,
-			slices.ContainsFunc(status.Findings, func(f api.Finding) bool { return f.Code == "disk" && f.Node == node }),
-			!slices.ContainsFunc(status.Groups, func(g api.GroupStatus) bool { return slices.ContainsFunc(g.Candidates, waits) }):
-			return
-		}
+		return err != nil || !view.Returning(status, node)
+	})
+}
+
+// poll asks again and again until something is so. False if ctx ended before.
+func poll(ctx context.Context, so func() bool) bool {
+	for !so() {
 		select {
 		case <-ctx.Done():
-			return
-		case <-time.After(drainPoll):
+			return false
+		case <-time.After(pollPeriod):
 		}
 	}
+	return true
 }
 
 func drainProblem(plan api.MaintenancePlan, waiting map[string]bool, timeout time.Duration) *api.Problem {

@@ -176,24 +176,23 @@ func TestOneAddressInTwoGroups(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, nil)
 	owner, n := s.awaitWhole()
-	deaf := func(s *stage, meanwhile func()) {
+	// deaf keeps the owner's advertisements from the other one for as long as that takes to notice, and then until hears is called.
+	deaf := func(s *stage) (hears func()) {
 		fault, err := s.Lab.DropProtocol(site.VRRP, owner.Host, n.Host)
 		s.must(err)
-		defer func() { s.must(fault.Heal()) }()
 		time.Sleep(s.DownInterval(n.Member) + 3*time.Second)
-		meanwhile()
+		return func() { s.must(fault.Heal()) }
 	}
 	s.undisturbed("an instance by two names", owner, func(s *stage) {
 		s.configure(n, "VI_4", "VI_FOUR")
 		s.restart(n)
-		deaf(s, func() {
-			s.eventually(sayLimit, func() error {
-				out, err := s.Hactl(s.ctx, n, "why", "VI_FOUR")
-				if err == nil && !strings.Contains(out, owner.Name+" has 10.77.0.100 in its group VI_4") {
-					err = fmt.Errorf("it does not say who has the address:\n%s", out)
-				}
-				return err
-			})
+		defer deaf(s)()
+		s.eventually(sayLimit, func() error {
+			out, err := s.Hactl(s.ctx, n, "why", "VI_FOUR")
+			if err == nil && !strings.Contains(out, owner.Name+" has 10.77.0.100 in its group VI_4") {
+				err = fmt.Errorf("it does not say who has the address:\n%s", out)
+			}
+			return err
 		})
 	})
 	other := func(vips string) string {
@@ -215,7 +214,7 @@ func TestOneAddressInTwoGroups(t *testing.T) {
 		mark := s.logMark(n)
 		s.hactl(n, 0, "config", "reload")
 		s.awaitLog(n, mark, "10.77.0.100 is not added yet", owner.Name+" has 10.77.0.100 in its group VI_4")
-		deaf(s, func() {})
+		deaf(s)()
 		s.configure(n)
 		s.hactl(n, 0, "config", "reload")
 		s.awaitWhole()
@@ -253,18 +252,4 @@ func (s *stage) startHad(host *lab.Host, config, log string) *lab.Proc {
 	proc, err := host.Start(lab.Command{Path: binaries.Had, Args: []string{"-f", config}, LogFile: log})
 	s.must(err)
 	return proc
-}
-
-// awaitFile waits until a line of a file has all the texts.
-func (s *stage) awaitFile(path string, texts ...string) {
-	s.t.Helper()
-	s.eventually(sayLimit, func() error {
-		data, err := os.ReadFile(path)
-		for line := range strings.Lines(string(data)) {
-			if containsAll(line, texts) {
-				return nil
-			}
-		}
-		return fmt.Errorf("no line of %s says %q: %w\n%s", path, texts, err, data)
-	})
 }

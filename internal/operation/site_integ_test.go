@@ -19,7 +19,6 @@ import (
 	"github.com/google/nftables"
 
 	"github.com/hactl/had/internal/control/api"
-	"github.com/hactl/had/internal/control/view"
 	"github.com/hactl/had/internal/lab"
 	"github.com/hactl/had/internal/lab/observer"
 	"github.com/hactl/had/internal/lab/site"
@@ -240,17 +239,29 @@ func (s *stage) logMark(n *site.Node) int64 {
 // awaitLog waits until a line of a node's log after the mark has all the texts.
 func (s *stage) awaitLog(n *site.Node, mark int64, texts ...string) {
 	s.t.Helper()
+	s.awaitLine(n.Log(), mark, texts)
+}
+
+// awaitFile waits until a line of a file has all the texts.
+func (s *stage) awaitFile(path string, texts ...string) {
+	s.t.Helper()
+	s.awaitLine(path, 0, texts)
+}
+
+func (s *stage) awaitLine(path string, mark int64, texts []string) {
+	s.t.Helper()
 	s.eventually(sayLimit, func() error {
-		data, err := os.ReadFile(n.Log())
+		data, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		for line := range strings.Lines(string(data[min(mark, int64(len(data))):])) {
+		data = data[min(mark, int64(len(data))):]
+		for line := range strings.Lines(string(data)) {
 			if containsAll(line, texts) {
 				return nil
 			}
 		}
-		return fmt.Errorf("no line of the log of %s says %q; it says:\n%s", n.Name, texts, data[min(mark, int64(len(data))):])
+		return fmt.Errorf("no line of %s says %q; it says:\n%s", path, texts, data)
 	})
 }
 
@@ -404,7 +415,7 @@ func (s *stage) move(asked, to *site.Node) {
 	s.t.Helper()
 	s.eventually(sayLimit, func() error {
 		_, err := s.Hactl(s.ctx, asked, "move", s.Group(), "--to", to.Name, "--yes")
-		if err != nil && !strings.Contains(err.Error(), "cannot own") && !strings.Contains(err.Error(), view.CheckEligible) {
+		if err != nil && !strings.Contains(err.Error(), "cannot own") {
 			s.t.Fatal(err)
 		}
 		return err

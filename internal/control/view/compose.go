@@ -475,15 +475,12 @@ func (c *composer) candidates(group, owner string) []api.Candidate {
 				}
 			}
 		}
-		m, marked := c.marks[n]
-		told := slices.IndexFunc(k.WhyNot, func(r api.Reason) bool { return r.Code == api.ReasonMaintenance })
-		switch reason := (api.Reason{Code: api.ReasonMaintenance, Text: maintenanceText(m), Since: m.Since}); {
-		case marked && told >= 0:
-			k.Eligible, k.WhyNot[told] = false, reason // which says who and why, too
-		case marked:
-			k.Eligible, k.WhyNot = false, append(k.WhyNot, reason)
-		case told >= 0:
-			k.WhyNot[told].Text = "in maintenance, as its own log still has it"
+		if m, marked := c.marks[n]; marked { // its words say who and why, the node's own do not
+			k.Eligible = false
+			k.WhyNot = append(slices.DeleteFunc(k.WhyNot, isMaintenance),
+				api.Reason{Code: api.ReasonMaintenance, Text: maintenanceText(m), Since: m.Since})
+		} else if i := slices.IndexFunc(k.WhyNot, isMaintenance); i >= 0 {
+			k.WhyNot[i].Text = "in maintenance, as its own log still has it"
 		}
 		list = append(list, k)
 	}
@@ -510,6 +507,8 @@ func (c *composer) candidates(group, owner string) []api.Candidate {
 	}
 	return out
 }
+
+func isMaintenance(r api.Reason) bool { return r.Code == api.ReasonMaintenance }
 
 func maintenanceText(m api.Maintenance) string {
 	s := "in maintenance"

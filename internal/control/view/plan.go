@@ -63,6 +63,18 @@ func Electing(s api.ClusterStatus) bool {
 	return s.View.Kind != standalone && s.Quorum.OK && s.Leader == ""
 }
 
+// Returning tells whether a node has not heard from its log yet that its maintenance is over, and can be expected to: it answers, and its
+// disk works.
+func Returning(s api.ClusterStatus, node string) bool {
+	marked := func(g api.GroupStatus) bool {
+		return slices.ContainsFunc(g.Candidates, func(k api.Candidate) bool {
+			return k.Node == node && slices.ContainsFunc(k.WhyNot, isMaintenance)
+		})
+	}
+	stuck := func(f api.Finding) bool { return f.Code == "disk" && f.Node == node }
+	return slices.ContainsFunc(s.Groups, marked) && !slices.ContainsFunc(s.Findings, stuck)
+}
+
 // mayChange refuses what needs the log when there is none.
 func mayChange(s api.ClusterStatus, verb string) *api.Problem {
 	switch {

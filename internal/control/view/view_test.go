@@ -450,3 +450,21 @@ func TestAGroupThatNobodyHasConfiguredAnyMoreIsNotListed(t *testing.T) {
 		t.Errorf("%d groups, want 2", len(s.Groups))
 	}
 }
+
+func TestWhoIsReturningFromMaintenance(t *testing.T) {
+	in := controltest.Maintenance()
+	in.View.Maintenance = nil // it is over, and lb2 has not heard of that
+	status := view.Compose(in)
+	sick := status
+	sick.Findings = append(slices.Clone(status.Findings), api.Finding{Code: "disk", Node: "lb2"})
+	if !view.Returning(status, "lb2") || view.Returning(status, "lb1") || view.Returning(sick, "lb2") || view.Returning(view.Compose(controltest.Healthy()), "lb2") {
+		t.Error("lb2 alone is, as long as its disk works")
+	}
+	for _, g := range status.Groups {
+		for _, k := range g.Candidates {
+			if k.Node == "lb2" && (len(k.WhyNot) != 1 || k.WhyNot[0].Text != "in maintenance, as its own log still has it") {
+				t.Errorf("%s: %+v", g.Name, k.WhyNot)
+			}
+		}
+	}
+}
