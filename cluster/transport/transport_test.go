@@ -365,10 +365,7 @@ func TestConnectionsPerPeerAreBounded(t *testing.T) {
 			}
 			defer conn.Close()
 		}
-		time.Sleep(50 * time.Millisecond)
-		if n := count(c.kind); n != c.limit {
-			t.Errorf("%d connections of kind %s", n, c.kind)
-		}
+		eventually(t, fmt.Sprintf("there are %d connections of kind %s", c.limit, c.kind), func() bool { return count(c.kind) == c.limit })
 	}
 }
 

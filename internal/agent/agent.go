@@ -46,6 +46,7 @@ const (
 	inboxSize    = 1024                   // events of the world that wait for the loop
 	housekeeping = time.Second            // how often the loop does what has no event of its own, at least
 	retryFailed  = 250 * time.Millisecond // and how often while the kernel has refused something
+	earliness    = 50 * time.Millisecond  // how much too early the loop's timer may fire
 	hearingSpan  = 20 * time.Millisecond  // how long a tick waits at most for what is in the inbox
 	stopGrace    = 5 * time.Second        // how long a shutdown may take in all
 	localEvents  = 1024                   // kept without a cluster
@@ -546,8 +547,8 @@ func (a *Agent) loop(ctx context.Context) error {
 			a.watchStrangers()
 		}
 		a.housekeep()
-		// A timer that fires too early does no harm: most events put off a deadline, and the timer is left alone.
-		if at := a.wakeAt(); armed.IsZero() || at < armed {
+		// A timer that fires a little early does no harm: most events put off a deadline, and each of hundreds of them by little.
+		if at := a.wakeAt(); armed.IsZero() || at < armed || at > armed.Add(earliness) {
 			armed = at
 			timer.Reset(max(at.Sub(a.clock.Now()), 0))
 		}
