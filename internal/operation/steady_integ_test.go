@@ -17,17 +17,16 @@ import (
 const (
 	quietSpan = 15 * time.Second
 	// quietSpans is how many spans are tried: on a busy machine everything takes more processor time, so one that is frugal counts.
-	quietSpans = 8
+	quietSpans = 4
 
 	hadMemory     = 40 << 20 // resident, at most
 	witnessMemory = 25 << 20
 
-	// What the three together may take. The aim is 1% of a processor, and is missed. How much it is depends on the machine most of all: on a virtual one
-	// that shares its processors with others the same cluster takes twice or four times as much a minute later. So it is compared with an
-	// empty program: how often the kernel has to run a thread, which no neighbour changes, and, coarsely, for how long.
-	runShare    = 1.0
-	cpuShare    = 0.025
-	cpuMultiple = 5
+	// cpuShare is of one processor, all three together. The aim is 0.01, and is missed: on a virtual machine with two processors it is
+	// 0.014. No function takes it; the price is that of waking up. There an empty program takes a quarter of a
+	// millisecond for each of its timers (the table shows it), so that 0.01 is forty of them in a second, and what is left are
+	// renewals, raft's heartbeats, advertisements and a ping now and then (docs/architecture.md, At rest).
+	cpuShare = 0.025
 
 	wakings  = 50 // in a second, of an empty program, for comparison
 	wakeSpan = 4 * time.Second
@@ -38,7 +37,6 @@ const (
 type usage struct {
 	resident int64         // VmRSS, bytes
 	cpu      time.Duration // on processors
-	runs     int64         // of its threads
 	written  int64         // write_bytes: what it caused to be written to block devices
 	logged   int64         // bytes of its log
 }
@@ -48,26 +46,25 @@ func (s *stage) usage(n *site.Node) (u usage) {
 	dir := fmt.Sprintf("/proc/%d/", n.Proc.PID())
 	u.resident = 1024 * s.field(dir+"status", "VmRSS:")
 	u.written = s.field(dir+"io", "write_bytes:")
-	u.cpu, u.runs = s.processor(n.Proc.PID())
+	u.cpu = s.processor(n.Proc.PID())
 	u.logged = s.logMark(n)
 	return u
 }
 
-// processor is how long a process's threads have been on processors, and how often.
-func (s *stage) processor(pid int) (cpu time.Duration, runs int64) {
+// processor is how long a process's threads have been on processors.
+func (s *stage) processor(pid int) (sum time.Duration) {
 	s.t.Helper()
 	dir := fmt.Sprintf("/proc/%d/task/", pid)
 	threads, err := os.ReadDir(dir)
 	s.must(err)
 	for _, thread := range threads {
-		data, err := os.ReadFile(dir + thread.Name() + "/schedstat")
+		data, err := os.ReadFile(dir + thread.Name() + "/schedstat") // nanoseconds on a processor, waiting, switches
 		s.must(err)
-		var on, waiting, times int64 // on a processor and waiting for one, nanoseconds
-		_, err = fmt.Sscan(string(data), &on, &waiting, &times)
+		nanoseconds, err := strconv.ParseInt(strings.Fields(string(data))[0], 10, 64)
 		s.must(err)
-		cpu, runs = cpu+time.Duration(on), runs+times
+		sum += time.Duration(nanoseconds)
 	}
-	return cpu, runs
+	return sum
 }
 
 // field is the number behind a name in a file of /proc.
@@ -95,22 +92,20 @@ func TestSteadyState(t *testing.T) {
 	s.awaitWhole()
 	s.Observer.Stop() // a thousand questions a second are not nothing
 	time.Sleep(3 * time.Second)
-	for span := 1; ; span++ {
-		share, runs := s.quiet()
-		emptyShare, emptyRuns := s.wakings()
-		steady.Set("the same, of the empty program's", 2, fmt.Sprintf("%.1f times", share/emptyShare), fmt.Sprintf("%.2f times", runs/emptyRuns))
-		if runs <= runShare*emptyRuns && share <= max(cpuShare, cpuMultiple*emptyShare) {
-			return
+	least := 1.0
+	for range quietSpans {
+		if least = min(least, s.quiet()); least <= cpuShare {
+			break
 		}
-		if span == quietSpans {
-			t.Fatalf("the three together take %.2f%% of a processor and run %.0f times a second, an empty program %.2f%% and %.0f times",
-				100*share, runs, 100*emptyShare, emptyRuns)
-		}
+	}
+	s.wakings()
+	if least > cpuShare {
+		t.Errorf("the three together take %.2f%% of a processor, want at most %.1f%%", 100*least, 100*cpuShare)
 	}
 }
 
-// quiet watches the programs for a while and returns their share of a processor, and how often they run in a second.
-func (s *stage) quiet() (share, runs float64) {
+// quiet watches the programs for a while and returns their share of a processor.
+func (s *stage) quiet() (sum float64) {
 	s.t.Helper()
 	began := time.Now()
 	before := map[*site.Node]usage{}
@@ -121,15 +116,14 @@ func (s *stage) quiet() (share, runs float64) {
 	span := time.Since(began)
 	for _, n := range s.Nodes {
 		now := s.usage(n)
-		cpu := (now.cpu - before[n].cpu).Seconds() / span.Seconds()
-		ran := float64(now.runs-before[n].runs) / span.Seconds()
-		share, runs = share+cpu, runs+ran
+		share := (now.cpu - before[n].cpu).Seconds() / span.Seconds()
+		sum += share
 		wrote, limit := now.written-before[n].written, int64(hadMemory)
 		if n.Witness {
 			limit = witnessMemory
 		}
-		steady.Set(n.Program()+" on "+n.Name, 1, fmt.Sprintf("%.1f MiB", float64(now.resident)/(1<<20)), fmt.Sprintf("%.2f%%", 100*cpu),
-			fmt.Sprintf("%.0f/s", ran), fmt.Sprintf("%d bytes", wrote))
+		steady.Set(n.Program()+" on "+n.Name, 1, fmt.Sprintf("%.1f MiB", float64(now.resident)/(1<<20)), fmt.Sprintf("%.2f%%", 100*share),
+			fmt.Sprintf("%d bytes", wrote))
 		if now.resident > limit {
 			s.t.Errorf("%s on %s has %d bytes resident, want at most %d", n.Program(), n.Name, now.resident, limit)
 		}
@@ -141,8 +135,8 @@ func (s *stage) quiet() (share, runs float64) {
 				n.LogTail(now.logged-before[n].logged))
 		}
 	}
-	steady.Set("together", 2, fmt.Sprintf("%.2f%%", 100*share), fmt.Sprintf("%.0f/s", runs))
-	return share, runs
+	steady.Set("together", 2, fmt.Sprintf("%.2f%%", 100*sum))
+	return sum
 }
 
 // maybeWake is the empty program: it wakes up and does nothing.
@@ -160,8 +154,8 @@ func maybeWake() {
 	}
 }
 
-// wakings returns what it costs here to wake up: the empty program's share of a processor, and how often it runs in a second.
-func (s *stage) wakings() (share, runs float64) {
+// wakings shows what it costs here to wake up.
+func (s *stage) wakings() {
 	s.t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), wakeEnv+"=1")
@@ -171,16 +165,12 @@ func (s *stage) wakings() (share, runs float64) {
 		_ = cmd.Wait()
 	}()
 	time.Sleep(time.Second)
-	began := time.Now()
-	cpuBefore, before := s.processor(cmd.Process.Pid)
+	before := s.processor(cmd.Process.Pid)
 	time.Sleep(wakeSpan)
-	cpu, after := s.processor(cmd.Process.Pid)
-	span := time.Since(began).Seconds()
-	share, runs = (cpu-cpuBefore).Seconds()/span, float64(after-before)/span
-	steady.Set(fmt.Sprintf("an empty program, %d timers a second", wakings), 2, fmt.Sprintf("%.2f%%", 100*share), fmt.Sprintf("%.0f/s", runs))
-	return share, runs
+	share := (s.processor(cmd.Process.Pid) - before).Seconds() / wakeSpan.Seconds()
+	steady.Set(fmt.Sprintf("an empty program, %d timers a second", wakings), 2, fmt.Sprintf("%.2f%%", 100*share))
 }
 
 // steady shows the figures.
 var steady = figures.Table(fmt.Sprintf("A cluster at advert_int 1 while nothing happens, for %s:", quietSpan), "PROGRAM", "RESIDENT", "OF A PROCESSOR",
-	"RUNS", "WRITTEN TO DISK")
+	"WRITTEN TO DISK")
