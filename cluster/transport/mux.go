@@ -341,6 +341,7 @@ func (m *Mux) enter(c *Conn) bool {
 			}
 		}
 		_ = idle.Close()
+		list = without(list, idle) // it leaves later, and must not be chosen again until then
 	case key.kind == KindCall && len(list) >= maxCallsPerPeer:
 		return false
 	}

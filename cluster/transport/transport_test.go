@@ -365,7 +365,26 @@ func TestConnectionsPerPeerAreBounded(t *testing.T) {
 			}
 			defer conn.Close()
 		}
-		eventually(t, fmt.Sprintf("there are %d connections of kind %s", c.limit, c.kind), func() bool { return count(c.kind) == c.limit })
+		time.Sleep(50 * time.Millisecond)
+		if n := count(c.kind); n != c.limit {
+			t.Errorf("%d connections of kind %s", n, c.kind)
+		}
+	}
+}
+
+// Connections may come faster than those that give way for them leave.
+func TestEachConnectionOfRaftBeyondTheBoundMakesRoom(t *testing.T) {
+	m := &Mux{open: map[openKey][]*Conn{}}
+	for range maxRaftPerPeer + 5 {
+		near, far := net.Pipe()
+		defer far.Close()
+		defer near.Close()
+		if !m.enter(newConn(near, "lb1", Hello{Kind: KindRaft})) {
+			t.Fatal("a connection is refused")
+		}
+		if n := len(m.open[openKey{"lb1", KindRaft}]); n > maxRaftPerPeer {
+			t.Fatalf("%d connections", n)
+		}
 	}
 }
 
