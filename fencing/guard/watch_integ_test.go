@@ -107,6 +107,7 @@ func TestOthersCannotTouchAnOwnedGuard(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	p.observe()
 	to := g.clock()
 	mustAnswer(t, p.results(), from, to)
 	if err := g.Shut([]string{group}); err != nil {
