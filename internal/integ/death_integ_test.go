@@ -37,9 +37,7 @@ func TestTheOwnersDaemonDies(t *testing.T) {
 		}
 		led := status.Leader == owner.Name
 		if len(taken[led]) >= wanted && (led || status.Leader == other.Name) { // then the other one's death would be the other event
-			if _, err := s.Hactl(t.Context(), owner, "move", s.Group(), "--to", other.Name, "--yes"); err != nil {
-				t.Fatal(err)
-			}
+			move(t, s, owner, other)
 			continue
 		}
 		v := takenOver(t, s, owner, other, s.KillDaemon)

@@ -423,10 +423,7 @@ func TestTheLossOfALeaderThatOwnsNothingCostsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status.Leader == owner.Name {
-		if _, err := s.Hactl(t.Context(), owner, "move", s.Group(), "--to", other.Name, "--yes"); err != nil {
-			t.Fatal(err)
-		}
-		awaitWhole(t, s)
+		move(t, s, owner, other)
 	}
 	leader := s.Node(status.Leader)
 	if leader == nil {
@@ -641,9 +638,7 @@ func TestOwnerAndLeaderLostTogether(t *testing.T) {
 			t.Fatal(err)
 		}
 		if status.Leader == other.Name {
-			if _, err := s.Hactl(t.Context(), owner, "move", s.Group(), "--to", other.Name, "--yes"); err != nil {
-				t.Fatal(err)
-			}
+			move(t, s, owner, other)
 			continue
 		}
 		together := status.Leader == owner.Name

@@ -164,12 +164,7 @@ func TestFencing(t *testing.T) {
 		return func(t *testing.T) {
 			t.Helper()
 			if owner, _ := awaitWhole(t, s); owner != n {
-				if _, err := s.Hactl(t.Context(), owner, "move", s.Group(), "--to", n.Name, "--yes"); err != nil {
-					t.Fatal(err)
-				}
-				if err := s.Observer.WaitOwner(t.Context(), site.VIP4, n.Name, settled); err != nil {
-					t.Fatal(err)
-				}
+				move(t, s, owner, n)
 			}
 		}
 	}

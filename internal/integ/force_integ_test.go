@@ -3,7 +3,6 @@
 package integ
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -29,16 +28,6 @@ func reaches(t *testing.T, s *site.Site, n *site.Node, votes, of int) {
 		return err
 	}); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// ownedBy waits until a node alone has answered for an address for a while.
-func ownedBy(t *testing.T, s *site.Site, vip netip.Addr, n *site.Node) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), recoverLimit)
-	defer cancel()
-	if err := s.Observer.WaitOwner(ctx, vip, n.Name, settled); err != nil {
-		t.Fatalf("%s does not own %s: %v", n.Name, vip, err)
 	}
 }
 
@@ -205,7 +194,7 @@ func TestForcedQuorumWaitsForTheFenceDevice(t *testing.T) {
 	must(s.StartAll())
 	lb1, lb2, w := s.Node("lb1"), s.Node("lb2"), s.Witness()
 	power.connect(t, s, lb1)
-	move := func(to *site.Node) {
+	moveTo := func(to *site.Node) {
 		t.Helper()
 		must(s.Poll(t.Context(), recoverLimit, func() error { // it has to see its gateway for a while
 			_, err := s.Hactl(t.Context(), lb2, "move", s.Group(), "--to", to.Name, "--yes")
@@ -214,7 +203,7 @@ func TestForcedQuorumWaitsForTheFenceDevice(t *testing.T) {
 		ownedBy(t, s, s.VIPs[0], to)
 	}
 	if owner, _ := awaitWhole(t, s); owner != lb1 {
-		move(lb1)
+		moveTo(lb1)
 	}
 	names := []string{lb1.Name, w.Name, "--confirm", lb1.Name + "," + w.Name}
 	must(s.Kill(w))
@@ -253,5 +242,5 @@ func TestForcedQuorumWaitsForTheFenceDevice(t *testing.T) {
 	must(s.Start(w))
 	must(s.Lab.HealAll())
 	must(s.AwaitHealthy(t.Context(), startLimit))
-	move(lb1) // it is another member now, and believed
+	moveTo(lb1) // it is another member now, and believed
 }

@@ -149,12 +149,7 @@ func TestQuorumLossHold(t *testing.T) {
 		lb1, lb2 := s.Nodes[0], s.Nodes[1] // lb1 has the higher priority: VRRP would have the owner with the lease give way to it
 		for range attempts {
 			if owner, _ := awaitWhole(t, s); owner != lb1 {
-				if out, err := s.Hactl(t.Context(), lb1, "move", s.Group(), "--to", lb1.Name, "--yes"); err != nil {
-					t.Fatal(out, err)
-				}
-				if err := s.Observer.WaitOwner(t.Context(), s.VIPs[0], lb1.Name, settled); err != nil {
-					t.Fatal(err)
-				}
+				move(t, s, lb1, lb1)
 			}
 			for _, n := range s.Nodes[1:] {
 				if err := keep(s.Lab.DropPair(lb1.Host, n.Host)); err != nil {

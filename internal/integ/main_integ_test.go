@@ -21,7 +21,7 @@ const (
 	// binVar names the directory of the programs under test.
 	binVar = "HAD_BIN"
 	// sitesAtOnce is how many sites play at the same time. Tests that measure interruptions of milliseconds have theirs alone.
-	sitesAtOnce = "2"
+	sitesAtOnce = "3"
 )
 
 func TestMain(m *testing.M) {

@@ -228,6 +228,27 @@ func (s *scene) play(t *testing.T, tr trial) observer.Verdict {
 	return v
 }
 
+// move has the group moved by an operator, and waits until the new owner alone answers.
+func move(t *testing.T, s *site.Site, asked, to *site.Node) {
+	t.Helper()
+	if _, err := s.Hactl(t.Context(), asked, "move", s.Group(), "--to", to.Name, "--yes"); err != nil {
+		t.Fatal(err)
+	}
+	for _, vip := range s.VIPs {
+		ownedBy(t, s, vip, to)
+	}
+}
+
+// ownedBy waits until a node alone has answered for an address for a while.
+func ownedBy(t *testing.T, s *site.Site, vip netip.Addr, n *site.Node) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), recoverLimit)
+	defer cancel()
+	if err := s.Observer.WaitOwner(ctx, vip, n.Name, settled); err != nil {
+		t.Fatalf("%s does not own %s: %v", n.Name, vip, err)
+	}
+}
+
 // awaitTakeover waits until the other director has been the only owner for a while.
 func (s *scene) awaitTakeover(t *testing.T) {
 	t.Helper()

@@ -56,12 +56,7 @@ func starve(t *testing.T) {
 		t.Fatal(err)
 	}
 	if owner, _ := awaitWhole(t, s); owner != dog {
-		if _, err := s.Hactl(t.Context(), owner, "move", s.Group(), "--to", dog.Name, "--yes"); err != nil {
-			t.Fatal(err)
-		}
-		if owner, _ = awaitWhole(t, s); owner != dog {
-			t.Fatalf("%s owns the group, and not %s", owner.Name, dog.Name)
-		}
+		move(t, s, owner, dog)
 	}
 	time.Sleep(10 * timeout)
 	fmt.Println(dogFed)

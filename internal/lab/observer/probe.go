@@ -29,7 +29,7 @@ const (
 	batchSpan = 50 * time.Millisecond
 	// settleSpan is how long the observer goes on listening after it was told to stop.
 	settleSpan = 100 * time.Millisecond
-	// senders is the number of threads that send, each on a processor of its own: a request leaves in time if one of them is
+	// senders is the number of threads that send in turn, each on a processor of its own: a request leaves in time if one of them is
 	// not held up by whatever the kernel does on its processor.
 	senders = 2
 	// Real-time priorities; a sender must not wait for the receiver.
@@ -118,12 +118,12 @@ func observe(in io.Reader, out io.Writer) error {
 	var running sync.WaitGroup
 	realtime := make(chan bool)
 	processors := processors(senders)
-	for _, processor := range processors {
+	for sender, processor := range processors {
 		running.Go(func() {
 			runtime.LockOSThread()
 			pin(processor)
 			realtime <- urgent(sendPriority)
-			p.ask()
+			p.ask(int64(sender), int64(len(processors)))
 		})
 	}
 	p.realtime = true
@@ -283,31 +283,36 @@ func urgent(priority uint32) bool {
 // due returns when a request is to be sent.
 func (p *prober) due(number int64) Instant { return p.start.Add(time.Duration(number) * p.period / 2) }
 
-// ask sends requests, each at its time, until the observer is told to stop. One that would be more than [Lateness] late is
-// left out: a burst of requests proves nothing about the time in which none was sent.
-func (p *prober) ask() {
+// ask sends the requests of one of the senders, each at its time, until the observer is told to stop, and those before them that their
+// own sender has not taken yet.
+func (p *prober) ask(sender, senders int64) {
 	buf := make([]byte, 0, frameSize)
-	for !p.stop.Load() {
-		number := p.next.Load()
-		due := p.due(number)
-		sleepUntil(due)
-		if !p.next.CompareAndSwap(number, number+1) {
-			continue // another sender was faster
+	for number := sender; !p.stop.Load(); number += senders {
+		sleepUntil(p.due(number))
+		for next := p.next.Load(); next <= number; next = p.next.Load() {
+			if p.next.CompareAndSwap(next, next+1) {
+				p.request(buf, next)
+			}
 		}
-		now := Now()
-		if now.Sub(due) > Lateness*p.period {
-			now = 0
-		}
-		slot := &p.sent[number%ringSize]
-		slot.at.Store(int64(now))
-		slot.done.Store(number + 1)
-		switch {
-		case now == 0:
-		case number%2 == 0:
-			p.resolve(buf, number/2)
-		default:
-			p.ping(buf, number)
-		}
+	}
+}
+
+// request sends a request. One that would be more than [Lateness] late is left out: a burst of requests proves nothing about the time
+// in which none was sent.
+func (p *prober) request(buf []byte, number int64) {
+	now := Now()
+	if now.Sub(p.due(number)) > Lateness*p.period {
+		now = 0
+	}
+	slot := &p.sent[number%ringSize]
+	slot.at.Store(int64(now))
+	slot.done.Store(number + 1)
+	switch {
+	case now == 0:
+	case number%2 == 0:
+		p.resolve(buf, number/2)
+	default:
+		p.ping(buf, number)
 	}
 }
 
