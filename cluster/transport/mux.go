@@ -45,7 +45,23 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interv
 // Listen implements Network. What is accepted inherits the limit.
 func (s System) Listen(address netip.AddrPort) (net.Listener, error) {
 	c := net.ListenConfig{KeepAliveConfig: keepAlive, Control: func(_, _ string, raw syscall.RawConn) error { return s.limit(raw) }}
-	return c.Listen(context.Background(), "tcp", address.String())
+	listener, err := c.Listen(context.Background(), "tcp", address.String())
+	if err != nil {
+		return nil, err
+	}
+	return directListener{listener}, nil
+}
+
+// directListener accepts connections as [System] makes them.
+type directListener struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l directListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return newDirect(conn.(*net.TCPConn))
 }
 
 // Dial implements Network. TCP_NODELAY is Go's default.
@@ -55,15 +71,15 @@ func (s System) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (n
 	if err != nil {
 		return nil, err
 	}
-	// Not before: the limit would be one of the greeting of TCP, too.
-	raw, err := conn.(*net.TCPConn).SyscallConn()
+	// The limit not before: it would be one of the greeting of TCP, too.
+	quick, err := newDirect(conn.(*net.TCPConn))
 	if err == nil {
-		err = s.limit(raw)
+		err = s.limit(quick.raw)
 	}
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	return conn, nil
+	return quick, nil
 }
 
 func (s System) limit(raw syscall.RawConn) (err error) {

@@ -657,11 +657,7 @@ func TestUnacknowledgedDataEndsAConnection(t *testing.T) {
 	}
 	for name, c := range map[string]net.Conn{"dialled": dialled, "accepted": <-accepted} {
 		defer c.Close()
-		raw, err := c.(*net.TCPConn).SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = raw.Control(func(fd uintptr) {
+		err := c.(*direct).raw.Control(func(fd uintptr) {
 			if ms, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); err != nil || int64(ms) != stall.Milliseconds() {
 				t.Errorf("%s: %d ms, %v", name, ms, err)
 			}
