@@ -98,11 +98,12 @@ vm: build
 takeovers: build
 	HAD_BIN=$(CURDIR)/bin go test -tags integ -count=1 -timeout 30m -v ./internal/balance/clustered -run TestTakeovers -takeovers=$(TAKEOVERS_LONG)
 
-# How long elections of the log's leader take with and without what shortens them, what the guard costs, and beside stock keepalived, in
-# a virtual machine: how soon a large table of virtual servers is complete, and what ten thousand health checks cost. Before that, what of
-# had's memory a check holds.
+# How long elections of the log's leader take with and without what shortens them, how often threads give up a processor for a message, what
+# the guard costs, what of had's memory a check holds, and beside stock keepalived, in a virtual machine: how soon a large table of virtual
+# servers is complete, and what ten thousand health checks cost.
 bench: build
 	go test -run '^$$' -bench . -benchtime 30x ./cluster
+	go test -run '^$$' -bench . -benchtime 400x ./cluster/transport
 	go test -tags integ -run '^$$' -bench . ./fencing/guard
 	HAD_BIN=$(CURDIR)/bin go test -tags integ -run '^$$' -bench LargeTable -benchtime 3x -timeout 30m ./internal/balance
 	go test -run '^$$' -bench MemoryOfChecks -benchtime 1x ./internal/agent
