@@ -64,7 +64,7 @@ type join struct {
 
 const (
 	stewardTick  = 500 * time.Millisecond
-	stewardCalm  = 5 * time.Second // while there is nothing to do: what makes work wakes the steward
+	stewardCalm  = 10 * time.Second // while there is nothing to do: what makes work wakes the steward
 	joinEvery    = 500 * time.Millisecond
 	callLimit    = 2 * time.Second
 	joinForgets  = 5 * time.Second // the leader forgets who does not ask again

@@ -23,6 +23,8 @@ type mailbox struct {
 	counts  [3]int
 	missed  bool // an Applied was dropped
 	dropped uint64
+	handing bool // run is at work: what comes now has its turn after what run has taken
+	closed  bool
 }
 
 func newMailbox() *mailbox {
@@ -43,6 +45,14 @@ func kindOf(e Event) (kind, limit int) {
 func (b *mailbox) put(e Event) {
 	kind, limit := kindOf(e)
 	b.mu.Lock()
+	if !b.handing && !b.closed && len(b.queue) == 0 {
+		select {
+		case b.out <- e: // to a reader that waits, without waking run for it
+			b.mu.Unlock()
+			return
+		default:
+		}
+	}
 	if b.counts[kind] >= limit {
 		for i, old := range b.queue {
 			if k, _ := kindOf(old); k == kind {
@@ -66,7 +76,8 @@ func (b *mailbox) put(e Event) {
 func (b *mailbox) take() (Event, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.queue) == 0 {
+	b.handing = len(b.queue) > 0
+	if !b.handing {
 		return nil, false
 	}
 	e := b.queue[0]
@@ -91,7 +102,7 @@ func (b *mailbox) droppedCount() uint64 {
 
 // run hands out events until ctx ends, then closes the channel.
 func (b *mailbox) run(ctx context.Context) {
-	defer close(b.out)
+	defer b.close()
 	for {
 		e, ok := b.take()
 		if !ok {
@@ -108,4 +119,11 @@ func (b *mailbox) run(ctx context.Context) {
 		case b.out <- e:
 		}
 	}
+}
+
+func (b *mailbox) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	close(b.out)
 }

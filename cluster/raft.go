@@ -24,7 +24,7 @@ const (
 	logCacheSize      = 256
 	raftConnections   = 2 // kept open per peer
 	openProposals     = 256
-	lookAnyway        = 5 * time.Second // who leads is looked up that often even if raft says nothing: its changes may get lost
+	lookAnyway        = 10 * time.Second // who leads is looked up that often even if raft says nothing: its changes may get lost
 	shutdownWait      = 3 * time.Second
 )
 
@@ -243,6 +243,12 @@ func (h *raftHost) watchContact() {
 			h.c.log.Error("raft's timeouts cannot be set", "err", err)
 		}
 	}
+	states := make(chan raft.Observation, 1)
+	observer := raft.NewObserver(states, false, func(o *raft.Observation) bool { _, state := o.Data.(raft.RaftState); return state })
+	h.raft.RegisterObserver(observer)
+	defer h.raft.DeregisterObserver(observer)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		election := h.electionTimeout()
 		contact := h.raft.LastContact()
@@ -265,11 +271,15 @@ func (h *raftHost) watchContact() {
 				if beat := beats * h.timing.Beat; h.raft.ReloadableConfig().HeartbeatTimeout != beat {
 					set(beat, max(beat, election))
 				}
-				wait = t
+				wait = lookAnyway
 			}
 		}
-		if !h.pause(wait) {
+		timer.Reset(wait)
+		select {
+		case <-h.ctx.Done():
 			return
+		case <-states:
+		case <-timer.C:
 		}
 	}
 }

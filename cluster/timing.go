@@ -51,6 +51,6 @@ const shortestUserTimeout = time.Second
 // used; linkMaxAge how old a message may be when it is sent.
 func linkTimes(lease time.Duration) (stall, ping, maxAge time.Duration) {
 	stall = min(max(lease/2, 100*time.Millisecond), 2*time.Second)
-	ping = min(max(lease*4/5, 50*time.Millisecond), 2*time.Second)
+	ping = min(max(lease*8/5, 50*time.Millisecond), 4*time.Second)
 	return stall, ping, lease
 }
