@@ -118,6 +118,7 @@ type Node struct {
 	committed, logged Configuration // the newest committed one of this member's log, and the newest of all in it
 	told              Configuration // a newer one that a voter has in its log; zero if there is none
 	latest            Configuration // the newer one of logged and told
+	pair              bool          // two voters
 	leader            Member        // empty: unknown
 	term              uint64
 	peers             map[Member]*peer
@@ -144,7 +145,7 @@ type peer struct {
 	life      Life
 	heard     clock.Time // last message from it
 	alive     clock.Time // last one that was not about what it gives up: the companion of a dead process says that, too
-	pingAt    clock.Time // next ping
+	asked     clock.Time // last ping to it
 	roundTrip time.Duration
 	clock     rate
 
@@ -159,7 +160,7 @@ type peer struct {
 func (p *peer) speaks(now clock.Time, m Message) {
 	p.alive = now
 	switch {
-	case m.Pong != nil && m.Pong.Sent > p.answered:
+	case m.Pong != nil && m.Pong.Sent >= p.answered:
 		p.answerer, p.answered = m.FromLife, m.Pong.Sent
 	case m.FromLife != p.answerer:
 		p.answerer, p.answered = 0, now
@@ -232,6 +233,7 @@ func (n *Node) receive(now clock.Time, from Member, m Message) {
 		n.peer(from).speaks(now, m)
 	}
 	n.dispatch(now, from, m)
+	n.ping(now)
 }
 
 // meet notes a member's life. A voter that has started anew must be asked under its new life, at once.
@@ -372,6 +374,7 @@ func (n *Node) count(now clock.Time) {
 	if n.latest = n.told; n.logged.Index >= n.told.Index {
 		n.latest, n.told = n.logged, Configuration{}
 	}
+	n.pair = len(n.voters()) == 2
 	for m := range n.peers {
 		if !n.latest.Has(m) && !n.committed.Has(m) {
 			delete(n.peers, m)
@@ -470,7 +473,7 @@ func (n *Node) Tick(now clock.Time) []Action {
 func (n *Node) Deadline() clock.Time {
 	var at clock.Time
 	for _, p := range n.peers {
-		at = clock.Earliest(at, p.pingAt)
+		at = clock.Earliest(at, n.pingAt(p))
 	}
 	for _, o := range n.owned {
 		at = clock.Earliest(at, o.wakeAt(n))
@@ -486,22 +489,37 @@ func (n *Node) Deadline() clock.Time {
 	return clock.Earliest(at, n.coordinator.deadline())
 }
 
-// ping asks every voter for its life, its clock and its distance; those whose life is unknown, more often.
+// ping asks every voter for its life, its clock and its distance. A member that is awake asks what would be due before the next
+// renewal: so pings go along with renewals, and wake nobody.
 func (n *Node) ping(now clock.Time) {
 	for _, m := range n.voters() {
 		if m == n.cfg.Self {
 			continue
 		}
 		p := n.peer(m)
-		if now < p.pingAt {
-			continue
-		}
-		p.pingAt = now.Add(n.PingEvery())
+		early := n.renewEvery()
 		if p.life == 0 {
-			p.pingAt = now.Add(min(n.renewEvery(), n.PingEvery()))
+			early = 0
 		}
-		n.send(m, Message{Ping: &Ping{Sent: now}})
+		if at := n.pingAt(p); at.IsZero() || now >= at.Add(-early) {
+			p.asked = now
+			n.send(m, Message{Ping: &Ping{Sent: now}})
+		}
 	}
+}
+
+// pingAt is when to ask a voter again; zero if it has not been asked. One whose life is unknown is asked more often; one that speaks
+// anyway more rarely, unless it is the only other one: what that one has answered counts (Other).
+func (n *Node) pingAt(p *peer) clock.Time {
+	switch {
+	case p.asked.IsZero():
+		return 0
+	case p.life == 0:
+		return p.asked.Add(min(n.renewEvery(), n.PingEvery()))
+	case p.heard > p.asked && !n.pair:
+		return clock.Earliest(p.heard.Add(n.PingEvery()), p.asked.Add(max(n.PingEvery(), sampleEvery)))
+	}
+	return p.asked.Add(n.PingEvery())
 }
 
 // PeerView is what a Node knows of another voter's process.

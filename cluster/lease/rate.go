@@ -10,6 +10,9 @@ import (
 // network makes less than a tenth of the drift bound.
 const rateWindow = time.Minute
 
+// sampleEvery is how often a voter's clock is read that speaks anyway, if that is not asked for oftener.
+const sampleEvery = rateWindow / 4
+
 // DriftAlarm is the relative rate of two lease clocks from which on somebody should look after them: a quarter of the
 // drift bound.
 const DriftAlarm = 0.25 / driftDivisor

@@ -34,7 +34,7 @@ var canaries = []canary{
 	{name: "AbsoluteOnly", slow: true, hours: 5, broken: Broken{AbsoluteOnly: true}},
 	{name: "SlewedTimeout", slow: true, hours: 5, broken: Broken{SlewedTimeout: true}},
 	{name: "KeepLeftovers", hours: 0.1, broken: Broken{KeepLeftovers: true}},
-	{name: "WallClock", slow: true, profile: Guards, hours: 20, broken: Broken{WallClock: true}},
+	{name: "WallClock", slow: true, profile: Guards, hours: 120, broken: Broken{WallClock: true}},
 	{name: "ForgetCeiling", slow: true, hours: 12, broken: Broken{ForgetCeiling: true}},
 
 	{name: "A1: AnyAddress, clusters", profile: Files, hours: 1, lease: lease.Broken{AnyAddress: true}},
@@ -45,11 +45,11 @@ var canaries = []canary{
 
 	{name: "SpeakFirst, of two", hours: 0.2, profile: Lonely, pair: true, broken: Broken{SpeakFirst: true}},
 	{name: "WordsOfAnyLife", hours: 0.3, profile: Lonely, pair: true, director: director.Broken{WordsOfAnyLife: true}},
-	{name: "TakeBeforeBlind", slow: true, hours: 2, profile: Lonely, pair: true, director: director.Broken{TakeBeforeBlind: true}},
+	{name: "TakeBeforeBlind", slow: true, hours: 25, profile: Lonely, pair: true, director: director.Broken{TakeBeforeBlind: true}},
 
 	{name: "ForceUnproved", hours: 0.4, profile: Forced, broken: Broken{ForceUnproved: true}},
 
-	{name: "BelieveAnyFence", slow: true, hours: 2, profile: Fences, director: director.Broken{BelieveAnyFence: true}},
+	{name: "BelieveAnyFence", slow: true, hours: 6, profile: Fences, director: director.Broken{BelieveAnyFence: true}},
 	{name: "F05: FenceCoversLater", slow: true, hours: 30, profile: Fences, director: director.Broken{FenceCoversLater: true},
 		lease: lease.Broken{KeepWhenDeclaredOff: true}},
 
@@ -66,7 +66,7 @@ var canaries = []canary{
 	{name: "H2: AnyHolder", walks: 50, lease: open(lease.Broken{AnyHolder: true})},
 	{name: "H5: ClearResetsPromise", slow: true, walks: 200, lease: lease.Broken{ClearResetsPromise: true}},
 	{name: "H6: AnyRelease", slow: true, walks: 1700, lease: lease.Broken{AnyRelease: true}},
-	{name: "H7: TakeReleaseBack", slow: true, walks: 3500, lease: lease.Broken{TakeReleaseBack: true}},
+	{name: "H7: TakeReleaseBack", slow: true, walks: 10500, lease: lease.Broken{TakeReleaseBack: true}},
 	{name: "H8, O4: LateClearances, IgnoreClaimDeadline", slow: true, walks: 500,
 		lease: open(lease.Broken{LateClearances: true, IgnoreClaimDeadline: true})},
 	{name: "A1: AnyAddress", walks: 20, others: []string{"H"}, lease: lease.Broken{AnyAddress: true}},
