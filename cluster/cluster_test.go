@@ -695,6 +695,47 @@ func TestGossipHealsAfterACut(t *testing.T) {
 	})
 }
 
+// Rumours of memberlist's are rare: neither a standing nor the word of a member that leaves waits for them.
+func TestWhatIsSaidByGossipDoesNotWait(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, lease)
+	dumpOnFailure(t, w)
+	w.found()
+	lb1, w1 := w.nodes["lb1"], w.nodes["w1"]
+	w.eventually(10*time.Second, "w1 is there", func() error {
+		if g := lb1.gossip.state("w1"); g != "alive" {
+			return errors.New(g)
+		}
+		return nil
+	})
+	w.fabric.set(w.peer("lb1").Address, w.peer("w1").Address, true)
+	must(t, lb1.SetStanding([]byte("passed on")))
+	w.eventually(gossipInterval/2, "a standing takes the way over the third member", func() error {
+		if s := w1.Standings()["lb1"]; string(s.Data) != "passed on" {
+			return fmt.Errorf("w1 has %+v of lb1", s)
+		}
+		return nil
+	})
+	w.fabric.set(w.peer("lb1").Address, w.peer("w1").Address, false)
+	w.eventually(10*time.Second, "lb2 is there", func() error {
+		if g := lb1.gossip.state("lb2"); g != "alive" {
+			return errors.New(g)
+		}
+		return nil
+	})
+	began := time.Now()
+	lb1.gossip.leave()
+	if took := time.Since(began); took > gossipLeave+time.Second {
+		t.Errorf("leaving took %s", took)
+	}
+	w.eventually(gossipInterval/2, "lb2 knows that lb1 has left", func() error {
+		if g := w.nodes["lb2"].gossip.state("lb1"); g != "missing" {
+			return errors.New(g)
+		}
+		return nil
+	})
+}
+
 func TestALargeStandingIsSpreadToo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, lease)

@@ -18,17 +18,17 @@ import (
 )
 
 // Gossip's times. Nothing is decided by it, so they are gentle: each of them wakes all members. A standing that has changed
-// does not wait for them. A member that is missing is invited again and again, because memberlist never heals a partition by
-// itself.
+// does not wait for them, nor does the word of a member that leaves. A member that is missing is invited again and again, because
+// memberlist never heals a partition by itself.
 const (
-	gossipProbe      = 3 * time.Second
+	gossipProbe      = 5 * time.Second
 	gossipSuspicion  = 2 // times gossipProbe: a member that does not answer is suspected for that long
-	gossipInterval   = time.Second
+	gossipInterval   = gossipProbe
 	gossipTransmits  = 2 // of each rumour; with three members that is once to everybody
 	gossipPushPull   = 30 * time.Second
 	gossipRejoin     = 3 * time.Second
 	gossipTCPTimeout = 2 * time.Second
-	gossipLeave      = gossipInterval + 100*time.Millisecond
+	gossipLeave      = 500 * time.Millisecond
 	gossipReclaim    = 10 * time.Second
 	// gossipRepeats is how often a standing is said again, every gossipRejoin: packets get lost.
 	gossipRepeats = 3
@@ -47,11 +47,12 @@ type gossipSeams struct {
 
 // gossip is this member's part in memberlist. Its callbacks run in memberlist's packet loop and never block.
 type gossip struct {
-	c     *Cluster
-	log   *slog.Logger
-	list  *memberlist.Memberlist
-	queue *memberlist.TransmitLimitedQueue
-	news  chan struct{} // this member's standing has changed
+	c      *Cluster
+	log    *slog.Logger
+	list   *memberlist.Memberlist
+	opened chan struct{} // closed when list is set
+	news   chan struct{} // this member's standing has changed
+	gone   chan struct{} // a member has gone, and is to be invited
 
 	ending sync.Mutex // held while this member leaves and while gossip ends
 
@@ -88,7 +89,8 @@ type received struct {
 }
 
 func openGossip(c *Cluster) (*gossip, error) {
-	g := &gossip{c: c, log: c.log, standings: map[string]received{}, news: make(chan struct{}, 1)}
+	g := &gossip{c: c, log: c.log, standings: map[string]received{}, opened: make(chan struct{}), news: make(chan struct{}, 1),
+		gone: make(chan struct{}, 1)}
 	g.mine = standing{Node: c.cfg.Node, Member: c.self, Run: c.dir.Record().Run}
 	key, err := transport.DeriveKey(c.cfg.Key, "gossip", 32)
 	if err != nil {
@@ -129,11 +131,10 @@ func openGossip(c *Cluster) (*gossip, error) {
 		a := p.Address.Unmap()
 		config.CIDRsAllowed = append(config.CIDRsAllowed, net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())})
 	}
-	g.queue = &memberlist.TransmitLimitedQueue{NumNodes: func() int { return len(c.cfg.Peers) },
-		RetransmitMult: gossipTransmits}
 	if g.list, err = memberlist.Create(config); err != nil {
 		return nil, errors.Join(fmt.Errorf("start gossip: %w", err), door.Shutdown())
 	}
+	close(g.opened)
 	return g, nil
 }
 
@@ -151,8 +152,8 @@ func (g *gossip) run(ctx context.Context) {
 	if d := g.c.cfg.seams.gossip.rejoin; d > 0 {
 		every = d
 	}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	repeats := 0
 	for {
 		g.mu.Lock()
@@ -163,19 +164,25 @@ func (g *gossip) run(ctx context.Context) {
 		}
 		if repeats > 0 {
 			repeats--
-			g.tell(mine)
+			g.tell(mine, g.others(mine.Node), len(mine.Data) > gossipPacket)
 		}
-		if missing := g.missing(); len(missing) > 0 {
+		missing := g.missing()
+		if len(missing) > 0 {
 			if _, err := g.list.Join(missing); err != nil {
 				g.log.Debug("gossip does not reach everybody", "missing", fmt.Sprint(missing), "err", err)
 			}
+		}
+		timer.Reset(gossipPushPull)
+		if repeats > 0 || len(missing) > 0 {
+			timer.Reset(every)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-g.news:
 			repeats = 1 + gossipRepeats
-		case <-tick.C:
+		case <-g.gone:
+		case <-timer.C:
 		}
 	}
 }
@@ -226,38 +233,27 @@ func (g *gossip) setStanding(b []byte) {
 	g.c.box.put(Stands{Node: node})
 }
 
-// tell sends this member's standing to all that are alive. It may wait for one that does not answer.
-func (g *gossip) tell(mine standing) {
-	b, err := json.Marshal(mine)
-	if err != nil {
-		g.log.Error("standing cannot be encoded", "err", err)
-		return
-	}
-	send := g.list.SendBestEffort
-	if len(mine.Data) > gossipPacket {
-		send = g.list.SendReliable
-	}
-	for _, n := range g.list.Members() {
-		if n.Name == mine.Node {
-			continue
-		}
-		if err := send(n, b); err != nil {
-			g.log.Debug("standing not sent", "peer", n.Name, "err", err)
-		}
-	}
+// others returns the members that are alive, except this one and another one.
+func (g *gossip) others(but string) []*memberlist.Node {
+	return slices.DeleteFunc(g.list.Members(), func(n *memberlist.Node) bool { return n.Name == g.c.cfg.Node || n.Name == but })
 }
 
-// spread passes another member's standing on in packets: it may not reach everybody itself.
-func (g *gossip) spread(s standing) {
-	if len(s.Data) > gossipPacket {
-		return
-	}
+// tell sends a standing to members: in packets, or over a connection each. That may wait for one that does not answer.
+func (g *gossip) tell(s standing, to []*memberlist.Node, connect bool) {
 	b, err := json.Marshal(s)
 	if err != nil {
 		g.log.Error("standing cannot be encoded", "err", err)
 		return
 	}
-	g.queue.QueueBroadcast(&broadcast{node: s.Node, message: b})
+	send := g.list.SendBestEffort
+	if connect {
+		send = g.list.SendReliable
+	}
+	for _, n := range to {
+		if err := send(n, b); err != nil {
+			g.log.Debug("standing not sent", "peer", n.Name, "err", err)
+		}
+	}
 }
 
 func (g *gossip) all() map[string]Standing {
@@ -307,15 +303,30 @@ func (g *gossip) answers(p Peer) bool {
 	return err == nil
 }
 
-// leave tells the others that this member goes on purpose, unless gossip has ended: memberlist does not take that.
+// leave tells the others that this member goes on purpose, unless gossip has ended: memberlist does not take that. It would say so
+// with its next rumours; a ping takes them along at once.
 func (g *gossip) leave() {
 	g.ending.Lock()
 	defer g.ending.Unlock()
 	if g.goes() {
 		return
 	}
-	if err := g.list.Leave(gossipLeave); err != nil {
-		g.log.Debug("gossip was left without everybody knowing", "err", err)
+	if err := g.list.Leave(time.Nanosecond); err != nil {
+		g.log.Debug("gossip is being left", "err", err)
+	}
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		var asked sync.WaitGroup
+		for _, n := range g.others(g.c.cfg.Node) {
+			asked.Go(func() { g.answers(g.c.peers[n.Name]) })
+		}
+		asked.Wait()
+	}()
+	select {
+	case <-told:
+	case <-time.After(gossipLeave):
+		g.log.Debug("gossip was left without everybody knowing")
 	}
 }
 
@@ -344,15 +355,18 @@ func (g *gossip) NodeMeta(limit int) []byte {
 // NotifyMsg implements memberlist.Delegate.
 func (g *gossip) NotifyMsg(b []byte) {
 	var s standing
-	if json.Unmarshal(b, &s) == nil && g.take(s) {
-		g.spread(s)
+	if json.Unmarshal(b, &s) != nil || !g.take(s) || len(s.Data) > gossipPacket {
+		return
+	}
+	select {
+	case <-g.opened:
+		g.tell(s, g.others(s.Node), false) // it may not reach everybody itself
+	default:
 	}
 }
 
 // GetBroadcasts implements memberlist.Delegate.
-func (g *gossip) GetBroadcasts(overhead, limit int) [][]byte {
-	return g.queue.GetBroadcasts(overhead, limit)
-}
+func (g *gossip) GetBroadcasts(int, int) [][]byte { return nil }
 
 // LocalState implements memberlist.Delegate.
 func (g *gossip) LocalState(bool) []byte {
@@ -392,28 +406,11 @@ func (g *gossip) NotifyJoin(n *memberlist.Node) {
 // NotifyLeave implements memberlist.EventDelegate.
 func (g *gossip) NotifyLeave(n *memberlist.Node) {
 	g.log.Debug("gossip: member is gone", "peer", n.Name, "address", n.Address())
+	select {
+	case g.gone <- struct{}{}:
+	default:
+	}
 }
 
 // NotifyUpdate implements memberlist.EventDelegate.
 func (g *gossip) NotifyUpdate(*memberlist.Node) {}
-
-// broadcast is a standing on its way. A newer one of the same node replaces it.
-type broadcast struct {
-	node    string
-	message []byte
-}
-
-// Invalidates implements memberlist.Broadcast.
-func (b *broadcast) Invalidates(other memberlist.Broadcast) bool {
-	o, ok := other.(*broadcast)
-	return ok && o.node == b.node
-}
-
-// Name implements memberlist.NamedBroadcast: at most one broadcast of a name is in the queue.
-func (b *broadcast) Name() string { return b.node }
-
-// Message implements memberlist.Broadcast.
-func (b *broadcast) Message() []byte { return b.message }
-
-// Finished implements memberlist.Broadcast.
-func (b *broadcast) Finished() {}
