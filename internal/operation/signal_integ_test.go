@@ -67,8 +67,13 @@ func TestSignals(t *testing.T) {
 	s.run("while the cluster is being founded", func(s *stage) {
 		// The founder is told to end at moments around the founding. Whatever had been founded by then, nothing is stuck.
 		for _, after := range []time.Duration{20, 50, 90, 150} {
+			for _, n := range s.Nodes[1:] {
+				mark := s.logMark(n)
+				s.must(s.Start(n))
+				s.awaitLog(n, mark, "msg=started") // before that it has no say in how it ends
+			}
 			mark := s.logMark(first)
-			s.must(s.StartAll())
+			s.must(s.Start(first))
 			s.awaitLog(first, mark, "cluster member is up")
 			time.Sleep(after * time.Millisecond)
 			for _, n := range s.Nodes {

@@ -15,17 +15,18 @@ import (
 )
 
 const (
-	quietSpan = 15 * time.Second
-	// quietSpans is how many spans are tried: on a busy machine everything takes more processor time, so one that is frugal counts.
-	quietSpans = 4
+	// quietSpan is how long the programs are watched, up to quietSpans times: on a busy machine everything takes more processor time, for
+	// seconds or minutes, so that the most frugal span counts.
+	quietSpan  = 10 * time.Second
+	quietSpans = 8
 
 	hadMemory     = 40 << 20 // resident, at most
 	witnessMemory = 25 << 20
 
-	// cpuShare is of one processor, all three together. The aim is 0.01, and is missed: on a virtual machine with two processors it is
-	// 0.014. No function takes it; the price is that of waking up. There an empty program takes a quarter of a
-	// millisecond for each of its timers (the table shows it), so that 0.01 is forty of them in a second, and what is left are
-	// renewals, raft's heartbeats, advertisements and a ping now and then (docs/architecture.md, At rest).
+	// cpuAim and cpuShare are of one processor, all three together. No function takes it; the price is that of waking up
+	// (docs/architecture.md, At rest), which on a virtual machine is several times as high in the next minute. So the aim ends the watching,
+	// and what fails is more than any machine's mood explains.
+	cpuAim   = 0.01
 	cpuShare = 0.025
 
 	wakings  = 50 // in a second, of an empty program, for comparison
@@ -92,20 +93,40 @@ func TestSteadyState(t *testing.T) {
 	s.awaitWhole()
 	s.Observer.Stop() // a thousand questions a second are not nothing
 	time.Sleep(3 * time.Second)
-	least := 1.0
+	var least quiet
 	for range quietSpans {
-		if least = min(least, s.quiet()); least <= cpuShare {
+		if q := s.quiet(); least.nodes == nil || q.share < least.share {
+			least = q
+		}
+		if least.share <= cpuAim {
 			break
 		}
 	}
+	least.show()
 	s.wakings()
-	if least > cpuShare {
-		t.Errorf("the three together take %.2f%% of a processor, want at most %.1f%%", 100*least, 100*cpuShare)
+	if least.share > cpuShare {
+		t.Errorf("the three together take %.2f%% of a processor, want at most %.1f%%", 100*least.share, 100*cpuShare)
 	}
 }
 
-// quiet watches the programs for a while and returns their share of a processor.
-func (s *stage) quiet() (sum float64) {
+// quiet is what the programs did in a span in which nothing happened.
+type quiet struct {
+	share float64 // of a processor
+	nodes [][]string
+}
+
+// show makes a span's figures the ones that are shown.
+func (q quiet) show() {
+	for _, cells := range q.nodes {
+		steady.Set(cells[0], 1, cells[1:]...)
+	}
+	steady.Set("together", 2, percent(q.share))
+}
+
+func percent(share float64) string { return fmt.Sprintf("%.2f%%", 100*share) }
+
+// quiet watches the programs for a span.
+func (s *stage) quiet() (q quiet) {
 	s.t.Helper()
 	began := time.Now()
 	before := map[*site.Node]usage{}
@@ -117,13 +138,13 @@ func (s *stage) quiet() (sum float64) {
 	for _, n := range s.Nodes {
 		now := s.usage(n)
 		share := (now.cpu - before[n].cpu).Seconds() / span.Seconds()
-		sum += share
+		q.share += share
 		wrote, limit := now.written-before[n].written, int64(hadMemory)
 		if n.Witness {
 			limit = witnessMemory
 		}
-		steady.Set(n.Program()+" on "+n.Name, 1, fmt.Sprintf("%.1f MiB", float64(now.resident)/(1<<20)), fmt.Sprintf("%.2f%%", 100*share),
-			fmt.Sprintf("%d bytes", wrote))
+		q.nodes = append(q.nodes, []string{n.Program() + " on " + n.Name, fmt.Sprintf("%.1f MiB", float64(now.resident)/(1<<20)),
+			percent(share), fmt.Sprintf("%d bytes", wrote)})
 		if now.resident > limit {
 			s.t.Errorf("%s on %s has %d bytes resident, want at most %d", n.Program(), n.Name, now.resident, limit)
 		}
@@ -135,8 +156,7 @@ func (s *stage) quiet() (sum float64) {
 				n.LogTail(now.logged-before[n].logged))
 		}
 	}
-	steady.Set("together", 2, fmt.Sprintf("%.2f%%", 100*sum))
-	return sum
+	return q
 }
 
 // maybeWake is the empty program: it wakes up and does nothing.
@@ -168,9 +188,9 @@ func (s *stage) wakings() {
 	before := s.processor(cmd.Process.Pid)
 	time.Sleep(wakeSpan)
 	share := (s.processor(cmd.Process.Pid) - before).Seconds() / wakeSpan.Seconds()
-	steady.Set(fmt.Sprintf("an empty program, %d timers a second", wakings), 2, fmt.Sprintf("%.2f%%", 100*share))
+	steady.Set(fmt.Sprintf("an empty program, %d timers a second", wakings), 2, percent(share))
 }
 
 // steady shows the figures.
-var steady = figures.Table(fmt.Sprintf("A cluster at advert_int 1 while nothing happens, for %s:", quietSpan), "PROGRAM", "RESIDENT", "OF A PROCESSOR",
+var steady = figures.Table(fmt.Sprintf("A cluster at advert_int 1 while nothing happens, in the most frugal %s:", quietSpan), "PROGRAM", "RESIDENT", "OF A PROCESSOR",
 	"WRITTEN TO DISK")
