@@ -63,7 +63,7 @@ func TestMoreThanTheSocketTakesIsWrittenInParts(t *testing.T) {
 }
 
 func TestErrorsOfAConnectionAreThoseOfNet(t *testing.T) {
-	near, far := dialled(t)
+	near, _ := dialled(t)
 	var one [1]byte
 	check := func(what string, err, want error, timeout bool) {
 		t.Helper()
@@ -98,15 +98,15 @@ func TestErrorsOfAConnectionAreThoseOfNet(t *testing.T) {
 	check("it is closed", err, net.ErrClosed, false)
 
 	// The other end has data that it has not read, so that the kernel resets the connection.
-	near, far = dialled(t)
-	if _, err := near.Write(one[:]); err != nil {
+	first, second := dialled(t)
+	if _, err := first.Write(one[:]); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(10 * time.Millisecond)
-	far.Close()
-	_, err = near.Read(one[:])
+	second.Close()
+	_, err = first.Read(one[:])
 	check("it is reset", err, syscall.ECONNRESET, false)
-	_, err = near.Write(one[:])
+	_, err = first.Write(one[:])
 	check("it was reset", err, syscall.EPIPE, false)
 }
 
