@@ -674,12 +674,7 @@ func TestGossipHealsAfterACut(t *testing.T) {
 	}
 	w.eventually(5*time.Second, "the standing is known", known("w1", "before"))
 	w.isolate("lb1", true)
-	w.eventually(15*time.Second, "gossip gives lb1 up", func() error {
-		if g := w.nodes["w1"].gossip.state("lb1"); g != "missing" {
-			return errors.New(g)
-		}
-		return nil
-	})
+	w.eventually(15*time.Second, "gossip gives lb1 up", gossips(w.nodes["w1"], "lb1", "missing"))
 	must(t, w.nodes["lb1"].SetStanding([]byte("after")))
 	w.isolate("lb1", false)
 	w.eventually(5*time.Second, "the new standing is known", known("w1", "after"))
@@ -695,6 +690,16 @@ func TestGossipHealsAfterACut(t *testing.T) {
 	})
 }
 
+// gossips says that a node sees another one in a state.
+func gossips(at *node, about, state string) func() error {
+	return func() error {
+		if g := at.gossip.state(about); g != state {
+			return fmt.Errorf("%s sees %s as %s", at.name, about, g)
+		}
+		return nil
+	}
+}
+
 // Rumours of memberlist's are rare: neither a standing nor the word of a member that leaves waits for them.
 func TestWhatIsSaidByGossipDoesNotWait(t *testing.T) {
 	t.Parallel()
@@ -702,12 +707,7 @@ func TestWhatIsSaidByGossipDoesNotWait(t *testing.T) {
 	dumpOnFailure(t, w)
 	w.found()
 	lb1, w1 := w.nodes["lb1"], w.nodes["w1"]
-	w.eventually(10*time.Second, "w1 is there", func() error {
-		if g := lb1.gossip.state("w1"); g != "alive" {
-			return errors.New(g)
-		}
-		return nil
-	})
+	w.eventually(10*time.Second, "w1 is there", gossips(lb1, "w1", "alive"))
 	w.fabric.set(w.peer("lb1").Address, w.peer("w1").Address, true)
 	must(t, lb1.SetStanding([]byte("passed on")))
 	w.eventually(gossipInterval/2, "a standing takes the way over the third member", func() error {
@@ -717,23 +717,13 @@ func TestWhatIsSaidByGossipDoesNotWait(t *testing.T) {
 		return nil
 	})
 	w.fabric.set(w.peer("lb1").Address, w.peer("w1").Address, false)
-	w.eventually(10*time.Second, "lb2 is there", func() error {
-		if g := lb1.gossip.state("lb2"); g != "alive" {
-			return errors.New(g)
-		}
-		return nil
-	})
+	w.eventually(10*time.Second, "lb2 is there", gossips(lb1, "lb2", "alive"))
 	began := time.Now()
 	lb1.gossip.leave()
 	if took := time.Since(began); took > gossipLeave+time.Second {
 		t.Errorf("leaving took %s", took)
 	}
-	w.eventually(gossipInterval/2, "lb2 knows that lb1 has left", func() error {
-		if g := w.nodes["lb2"].gossip.state("lb1"); g != "missing" {
-			return errors.New(g)
-		}
-		return nil
-	})
+	w.eventually(gossipInterval/2, "lb2 knows that lb1 has left", gossips(w.nodes["lb2"], "lb1", "missing"))
 }
 
 func TestALargeStandingIsSpreadToo(t *testing.T) {

@@ -164,7 +164,7 @@ func (g *gossip) run(ctx context.Context) {
 		}
 		if repeats > 0 {
 			repeats--
-			g.tell(mine, g.others(mine.Node), len(mine.Data) > gossipPacket)
+			g.tell(mine)
 		}
 		missing := g.missing()
 		if len(missing) > 0 {
@@ -238,18 +238,19 @@ func (g *gossip) others(but string) []*memberlist.Node {
 	return slices.DeleteFunc(g.list.Members(), func(n *memberlist.Node) bool { return n.Name == g.c.cfg.Node || n.Name == but })
 }
 
-// tell sends a standing to members: in packets, or over a connection each. That may wait for one that does not answer.
-func (g *gossip) tell(s standing, to []*memberlist.Node, connect bool) {
+// tell sends a standing to all that are alive, except to whom it is of: in packets, or over a connection each if it is large. That may
+// wait for one that does not answer.
+func (g *gossip) tell(s standing) {
 	b, err := json.Marshal(s)
 	if err != nil {
 		g.log.Error("standing cannot be encoded", "err", err)
 		return
 	}
 	send := g.list.SendBestEffort
-	if connect {
+	if len(s.Data) > gossipPacket {
 		send = g.list.SendReliable
 	}
-	for _, n := range to {
+	for _, n := range g.others(s.Node) {
 		if err := send(n, b); err != nil {
 			g.log.Debug("standing not sent", "peer", n.Name, "err", err)
 		}
@@ -360,7 +361,7 @@ func (g *gossip) NotifyMsg(b []byte) {
 	}
 	select {
 	case <-g.opened:
-		g.tell(s, g.others(s.Node), false) // it may not reach everybody itself
+		g.tell(s) // it may not reach everybody itself
 	default:
 	}
 }

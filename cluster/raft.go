@@ -243,10 +243,8 @@ func (h *raftHost) watchContact() {
 			h.c.log.Error("raft's timeouts cannot be set", "err", err)
 		}
 	}
-	states := make(chan raft.Observation, 1)
-	observer := raft.NewObserver(states, false, func(o *raft.Observation) bool { _, state := o.Data.(raft.RaftState); return state })
-	h.raft.RegisterObserver(observer)
-	defer h.raft.DeregisterObserver(observer)
+	states, end := h.observe(1, func(data any) bool { _, state := data.(raft.RaftState); return state })
+	defer end()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -284,19 +282,25 @@ func (h *raftHost) watchContact() {
 	}
 }
 
+// observe returns what raft says of itself, as far as it is wanted, until end is called. What does not fit into the channel is lost.
+func (h *raftHost) observe(size int, wanted func(data any) bool) (said <-chan raft.Observation, end func()) {
+	all := make(chan raft.Observation, size)
+	observer := raft.NewObserver(all, false, func(o *raft.Observation) bool { return wanted(o.Data) })
+	h.raft.RegisterObserver(observer)
+	return all, func() { h.raft.DeregisterObserver(observer) }
+}
+
 // watchLeadership reports who leads.
 func (h *raftHost) watchLeadership() {
 	defer h.work.Done()
-	changes := make(chan raft.Observation, 64)
-	observer := raft.NewObserver(changes, false, func(o *raft.Observation) bool {
-		switch o.Data.(type) {
+	changes, end := h.observe(64, func(data any) bool {
+		switch data.(type) {
 		case raft.LeaderObservation, raft.RaftState:
 			return true
 		}
 		return false
 	})
-	h.raft.RegisterObserver(observer)
-	defer h.raft.DeregisterObserver(observer)
+	defer end()
 	tick := time.NewTicker(lookAnyway)
 	defer tick.Stop()
 	var led uint64 // the term for which leading was started

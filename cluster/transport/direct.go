@@ -1,10 +1,10 @@
 package transport
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
-	"sync"
 	"syscall"
 	"unsafe"
 
@@ -17,93 +17,73 @@ import (
 type direct struct {
 	net.Conn // everything but what is below
 	raw      syscall.RawConn
-
-	reading, writing sync.Mutex // guard what is below, which a call of the kernel is told through
-	in, out          transfer
 }
 
-// transfer is a part of a buffer that the kernel is to fill, or to take.
-type transfer struct {
-	call func(fd uintptr) bool // returns false if the socket is not ready
-	buf  []byte
-	n    int
-	err  error
-}
-
-func newDirect(conn *net.TCPConn) (*direct, error) {
-	raw, err := conn.SyscallConn()
+func newDirect(conn net.Conn) (*direct, error) {
+	raw, err := conn.(*net.TCPConn).SyscallConn()
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, conn.Close())
 	}
-	d := &direct{Conn: conn, raw: raw}
-	d.in.call = func(fd uintptr) bool { return d.in.do(unix.SYS_READ, "read", fd) }
-	d.out.call = func(fd uintptr) bool { return d.out.do(unix.SYS_WRITE, "write", fd) }
-	return d, nil
-}
-
-func (t *transfer) do(trap uintptr, name string, fd uintptr) bool {
-	for {
-		n, _, errno := unix.RawSyscall(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(t.buf))), uintptr(len(t.buf)))
-		switch errno {
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			return false
-		case 0:
-			t.n = int(n)
-		default:
-			t.n, t.err = 0, os.NewSyscallError(name, errno)
-		}
-		return true
-	}
-}
-
-// run has the kernel work on a buffer, and waits until it can.
-func (t *transfer) run(wait func(func(fd uintptr) bool) error, buf []byte) (n int, err error) {
-	t.buf, t.n, t.err = buf, 0, nil
-	if err := wait(t.call); err != nil {
-		return 0, err
-	}
-	t.buf = nil
-	return t.n, t.err
+	return &direct{Conn: conn, raw: raw}, nil
 }
 
 // Read implements net.Conn.
-func (d *direct) Read(b []byte) (int, error) {
+func (d *direct) Read(b []byte) (n int, err error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	d.reading.Lock()
-	defer d.reading.Unlock()
-	n, err := d.in.run(d.raw.Read, b)
-	if n == 0 && err == nil {
-		return 0, io.EOF
+	waited := d.raw.Read(func(fd uintptr) bool {
+		n, err = call(unix.SYS_READ, fd, b)
+		return err != unix.EAGAIN
+	})
+	if err = d.named("read", waited, err); n == 0 && err == nil {
+		err = io.EOF
 	}
-	return n, d.named("read", err)
+	return n, err
 }
 
 // Write implements net.Conn.
-func (d *direct) Write(b []byte) (int, error) {
-	d.writing.Lock()
-	defer d.writing.Unlock()
-	written := 0
-	for written < len(b) {
-		n, err := d.out.run(d.raw.Write, b[written:])
-		written += n
-		if err != nil {
-			return written, d.named("write", err)
+func (d *direct) Write(b []byte) (written int, err error) {
+	waited := d.raw.Write(func(fd uintptr) bool {
+		for written < len(b) && err == nil {
+			var n int
+			n, err = call(unix.SYS_WRITE, fd, b[written:])
+			written += n
 		}
-	}
-	return written, nil
+		if err == unix.EAGAIN {
+			err = nil
+			return false
+		}
+		return true
+	})
+	return written, d.named("write", waited, err)
 }
 
-// named is an error of the connection, as net's own ones read.
-func (d *direct) named(operation string, err error) error {
-	if err == nil {
-		return nil
+// call has the kernel fill a buffer, or take it, as far as it can without waiting.
+func call(trap, fd uintptr, b []byte) (int, error) {
+	for {
+		n, _, errno := unix.RawSyscall(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
 	}
-	if failure, ok := err.(*net.OpError); ok { // of the waiting: net calls it "raw-read"
+}
+
+// named is an error of the connection, as net's own ones read: of waiting until the socket is ready, which goes first, or of the kernel.
+func (d *direct) named(operation string, waited, err error) error {
+	switch failure, ok := waited.(*net.OpError); {
+	case ok: // net calls it "raw-read"
 		err = failure.Err
+	case waited != nil:
+		err = waited
+	case err == nil:
+		return nil
+	default:
+		err = os.NewSyscallError(operation, err)
 	}
 	return &net.OpError{Op: operation, Net: "tcp", Source: d.LocalAddr(), Addr: d.RemoteAddr(), Err: err}
 }

@@ -61,7 +61,7 @@ func (l directListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newDirect(conn.(*net.TCPConn))
+	return newDirect(conn)
 }
 
 // Dial implements Network. TCP_NODELAY is Go's default.
@@ -72,12 +72,12 @@ func (s System) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (n
 		return nil, err
 	}
 	// The limit not before: it would be one of the greeting of TCP, too.
-	quick, err := newDirect(conn.(*net.TCPConn))
-	if err == nil {
-		err = s.limit(quick.raw)
-	}
+	quick, err := newDirect(conn)
 	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return nil, err
+	}
+	if err := s.limit(quick.raw); err != nil {
+		return nil, errors.Join(err, quick.Close())
 	}
 	return quick, nil
 }

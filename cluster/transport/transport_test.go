@@ -638,25 +638,8 @@ func FuzzReadHello(f *testing.F) {
 
 func TestUnacknowledgedDataEndsAConnection(t *testing.T) {
 	const stall = 1500 * time.Millisecond
-	l, err := System{Stall: stall}.Listen(netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	accepted := make(chan net.Conn, 1)
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			t.Error(err)
-		}
-		accepted <- c
-	}()
-	dialled, err := System{Stall: stall}.Dial(t.Context(), netip.MustParseAddr("127.0.0.1"), l.Addr().(*net.TCPAddr).AddrPort())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]net.Conn{"dialled": dialled, "accepted": <-accepted} {
-		defer c.Close()
+	dialled, accepted := bothEnds(t, System{Stall: stall})
+	for name, c := range map[string]net.Conn{"dialled": dialled, "accepted": accepted} {
 		err := c.(*direct).raw.Control(func(fd uintptr) {
 			if ms, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); err != nil || int64(ms) != stall.Milliseconds() {
 				t.Errorf("%s: %d ms, %v", name, ms, err)

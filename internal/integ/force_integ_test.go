@@ -81,9 +81,7 @@ func forceAndReturn(t *testing.T, s *site.Site) bool {
 	reaches(t, s, other, 1, 3)
 	refusedFor(t, s, other, w.Name+" does not answer either", owner.Name, "--confirm", owner.Name)
 	forced(t, s, other, append(names, "--reason", "room 2 has burnt down")...)
-	for _, vip := range s.VIPs {
-		ownedBy(t, s, vip, other)
-	}
+	ownedBy(t, s, other)
 	reaches(t, s, other, 1, 1)
 	status, err := s.Status(t.Context(), other)
 	if err != nil {
@@ -170,7 +168,7 @@ func TestForcedQuorumAgainstTheLiving(t *testing.T) {
 	if err := s.AwaitHealthy(t.Context(), startLimit); err != nil {
 		t.Fatal(err)
 	}
-	ownedBy(t, s, s.VIPs[0], other)
+	ownedBy(t, s, other)
 }
 
 // One of the named is alive and keeps its address, and has a fence device: the quorum is not forced before the device says that it is
@@ -200,7 +198,7 @@ func TestForcedQuorumWaitsForTheFenceDevice(t *testing.T) {
 			_, err := s.Hactl(t.Context(), lb2, "move", s.Group(), "--to", to.Name, "--yes")
 			return err
 		}))
-		ownedBy(t, s, s.VIPs[0], to)
+		ownedBy(t, s, to)
 	}
 	if owner, _ := awaitWhole(t, s); owner != lb1 {
 		moveTo(lb1)
@@ -224,7 +222,7 @@ func TestForcedQuorumWaitsForTheFenceDevice(t *testing.T) {
 	power.set(t, "mode", "honest")
 	from := observer.Now()
 	forced(t, s, lb2, names...)
-	ownedBy(t, s, s.VIPs[0], lb2)
+	ownedBy(t, s, lb2)
 	v, err := s.Observer.Judge(t.Context(), from, observer.Now())
 	must(err)
 	figures.Judged(&v)

@@ -162,9 +162,7 @@ func TestQuorumLossHold(t *testing.T) {
 			if err := s.Lab.HealAll(); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Observer.WaitOwner(t.Context(), s.VIPs[0], lb2.Name, settled); err != nil {
-				t.Fatal(err)
-			}
+			ownedBy(t, s, lb2)
 			if err := s.AwaitHealthy(t.Context(), startLimit); err != nil {
 				t.Fatal(err)
 			}

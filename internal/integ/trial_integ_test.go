@@ -234,31 +234,22 @@ func move(t *testing.T, s *site.Site, asked, to *site.Node) {
 	if _, err := s.Hactl(t.Context(), asked, "move", s.Group(), "--to", to.Name, "--yes"); err != nil {
 		t.Fatal(err)
 	}
-	for _, vip := range s.VIPs {
-		ownedBy(t, s, vip, to)
-	}
+	ownedBy(t, s, to)
 }
 
-// ownedBy waits until a node alone has answered for an address for a while.
-func ownedBy(t *testing.T, s *site.Site, vip netip.Addr, n *site.Node) {
+// ownedBy waits until a node alone has answered for the addresses for a while.
+func ownedBy(t *testing.T, s *site.Site, n *site.Node) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), recoverLimit)
-	defer cancel()
-	if err := s.Observer.WaitOwner(ctx, vip, n.Name, settled); err != nil {
-		t.Fatalf("%s does not own %s: %v", n.Name, vip, err)
+	if err := s.AwaitOwnedBy(t.Context(), n, settled, recoverLimit); err != nil {
+		t.Fatal(err)
 	}
 }
 
 // awaitTakeover waits until the other director has been the only owner for a while.
 func (s *scene) awaitTakeover(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(s.ctx, recoverLimit)
-	defer cancel()
-	for _, vip := range s.VIPs {
-		if err := s.Observer.WaitOwner(ctx, vip, s.other.Name, settled); err != nil {
-			t.Errorf("%s did not take over %s: %v", s.other.Name, vip, err)
-			return
-		}
+	if err := s.AwaitOwnedBy(s.ctx, s.other, settled, recoverLimit); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -400,13 +400,7 @@ func (w *watch) moved(from, to *site.Node, bound time.Duration) {
 // awaitOwner waits until a node alone answers for the addresses.
 func (s *stage) awaitOwner(n *site.Node, limit time.Duration) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.ctx, limit)
-	defer cancel()
-	for _, vip := range s.VIPs {
-		if err := s.Observer.WaitOwner(ctx, vip, n.Name, 200*time.Millisecond); err != nil {
-			s.t.Fatalf("%s does not own %s: %v", n.Name, vip, err)
-		}
-	}
+	s.must(s.AwaitOwnedBy(s.ctx, n, 200*time.Millisecond, limit))
 }
 
 // move has the group moved, and waits until the new owner alone answers. That a director has become able to own the group

@@ -249,11 +249,9 @@ func (s *scene) run(ctx context.Context, ph phase) error {
 	}
 	var errs []error
 	if ph.moves {
-		limit, cancel := context.WithTimeout(ctx, recoverLimit)
-		if err := s.Observer.WaitOwner(limit, vip, s.other.Name, settled); err != nil {
+		if s.AwaitOwnedBy(ctx, s.other, settled, recoverLimit) != nil {
 			errs = append(errs, fmt.Errorf("%s did not take over within %s", s.other.Name, seconds(recoverLimit)))
 		}
-		cancel()
 	}
 	if err := rest(ctx, ph.hold); err != nil {
 		return err

@@ -251,6 +251,18 @@ func (s *Site) AwaitOwner(ctx context.Context, limit time.Duration) (owner, othe
 	return owner, other, s.withDeaths(err)
 }
 
+// AwaitOwnedBy waits until a node alone has answered for all addresses for a span.
+func (s *Site) AwaitOwnedBy(ctx context.Context, n *Node, span, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for _, vip := range s.VIPs {
+		if err := s.Observer.WaitOwner(ctx, vip, n.Name, span); err != nil {
+			return fmt.Errorf("%s does not own %s: %w", n.Name, vip, err)
+		}
+	}
+	return nil
+}
+
 // Start starts a node's program, which must not be running.
 func (s *Site) Start(n *Node) error {
 	if n.Running() {
