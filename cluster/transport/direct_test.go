@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -80,10 +81,11 @@ func TestErrorsOfAConnectionAreThoseOfNet(t *testing.T) {
 	_, err := near.Read(one[:])
 	check("nothing comes", err, os.ErrDeadlineExceeded, true)
 	near.SetReadDeadline(time.Time{})
+	much := make([]byte, 64<<20)
 	near.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
-	n, err := near.Write(make([]byte, 64<<20))
+	n, err := near.Write(much)
 	check("nobody reads", err, os.ErrDeadlineExceeded, true)
-	if n == 0 || n == 64<<20 {
+	if n == 0 || n == len(much) {
 		t.Errorf("%d bytes were written", n)
 	}
 
@@ -109,6 +111,55 @@ func TestErrorsOfAConnectionAreThoseOfNet(t *testing.T) {
 	check("it is reset", err, syscall.ECONNRESET, false)
 	_, err = first.Write(one[:])
 	check("it was reset", err, syscall.EPIPE, false)
+}
+
+// deadlines counts the deadlines of writes that reach a socket.
+type deadlines struct {
+	net.Conn
+	set atomic.Int64
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.set.Add(1)
+	return d.Conn.SetWriteDeadline(t)
+}
+
+func TestADeadlineOfWritesIsTheSocketsOnlyWhileOneWaits(t *testing.T) {
+	near, far := bothEnds(t, System{})
+	socket := &deadlines{Conn: near.(*direct).Conn}
+	near.(*direct).Conn = socket
+	var one [1]byte
+	near.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := near.Write(one[:]); err != nil {
+		t.Fatal(err)
+	}
+	if n := socket.set.Load(); n != 0 {
+		t.Errorf("a write that does not wait has set %d deadlines", n)
+	}
+	near.SetWriteDeadline(time.Now().Add(-time.Second))
+	if _, err := near.Write(one[:]); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a write after its deadline: %v", err)
+	}
+
+	near.SetWriteDeadline(time.Now().Add(time.Minute))
+	ended := make(chan error, 1)
+	go func() {
+		_, err := near.Write(make([]byte, 64<<20))
+		ended <- err
+	}()
+	for socket.set.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	near.SetWriteDeadline(time.Now())
+	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a write whose deadline is brought forward while it waits: %v", err)
+	}
+
+	near.SetWriteDeadline(time.Time{})
+	go io.Copy(io.Discard, far)
+	if _, err := near.Write(make([]byte, 16<<20)); err != nil {
+		t.Errorf("a write that waits, without a deadline: %v", err)
+	}
 }
 
 // paceVar has this program send messages, for BenchmarkMessagesAtRest, to the address in it.
