@@ -83,6 +83,7 @@ type Cluster struct {
 	mux            *transport.Mux
 	links          map[string]*transport.Link
 	gossip         *gossip
+	pulses         pulses
 	box            *mailbox
 	configurations *configurations
 	limit          limiter
@@ -435,7 +436,7 @@ func (c *Cluster) Send(to MemberID, payload []byte) {
 		return
 	}
 	if link := c.links[to.Node()]; link != nil {
-		link.Send(string(to), payload)
+		link.Send(string(to), contentMessage, payload, 0)
 	}
 }
 
@@ -443,8 +444,13 @@ func (c *Cluster) serveLink(conn *transport.Conn) {
 	from := MemberID(conn.Hello.Member)
 	c.met(conn.Node, conn.Hello)
 	address := c.peers[conn.Node].Address.Unmap()
-	err := transport.ServeLink(conn, func(payload []byte) {
-		c.box.put(Message{From: from, Payload: payload})
+	err := transport.ServeLink(conn, func(content transport.Content, payload []byte) {
+		switch content {
+		case contentMessage:
+			c.box.put(Message{From: from, Payload: payload})
+		case contentPulse:
+			c.tookPulse(from, payload)
+		}
 	}, func(h transport.Hello) error {
 		h.Kind = transport.KindLink
 		if r := (*gate)(c).Admit(conn.Node, address, h, true); r != nil {
@@ -504,6 +510,9 @@ func (c *Cluster) linkChanged(node string, s transport.LinkState) {
 	}
 	event := PeerChanged{Name: node, Member: MemberID(m.hello.Member), Reachable: s.Up}
 	c.mu.Unlock()
+	if s.New {
+		c.pulses.lose(node)
+	}
 	if s.New && outage {
 		// Raft's requests that were under way would wait for their timeout although the path is whole again.
 		c.mux.HangupRaft(node)

@@ -76,7 +76,7 @@ func TestTimesFollowFromTheLease(t *testing.T) {
 		{time.Minute, 2 * time.Second, 500 * time.Millisecond},
 	} {
 		got := timingFor(c.lease)
-		if got.Heartbeat != c.heartbeat || got.Beat != c.beat || got.Lease <= 2*got.Beat || got.Lease >= got.Heartbeat ||
+		if got.Heartbeat != c.heartbeat || got.Beat != c.beat || got.Lease <= max(2*got.Beat, got.Silence) || got.Lease >= got.Heartbeat ||
 			got.Transport <= got.Heartbeat {
 			t.Errorf("lease %s: %+v", c.lease, got)
 		}

@@ -24,6 +24,7 @@ const (
 	logCacheSize      = 256
 	raftConnections   = 2 // kept open per peer
 	openProposals     = 256
+	openPulses        = 16               // of a leader that are not answered yet: more come only while raft hangs
 	lookAnyway        = 10 * time.Second // who leads is looked up that often even if raft says nothing: its changes may get lost
 	shutdownWait      = 3 * time.Second
 )
@@ -54,6 +55,8 @@ type raftHost struct {
 
 	lastLeader atomic.Pointer[MemberID] // the newest leader known, also while there is none
 	proposals  chan struct{}            // one token per open proposal
+	last       atomic.Uint64            // index of the newest entry that was written
+	verifying  atomic.Int64             // calls of verify under way: heartbeats do not wait for company
 	spreading  atomic.Int64             // changes that followers are to hear of at once; zero: none is under way
 
 	mu         sync.Mutex
@@ -95,7 +98,7 @@ func (c *Cluster) startRaft(log *store.Log, first *raft.Configuration) (h *raftH
 		Stream: h.stream, MaxPool: raftConnections, MaxRPCsInFlight: 1, Timeout: h.timing.Transport, Logger: logger,
 	})
 	h.trans = newRaftTransport(h.network, h)
-	cache, err := raft.NewLogCache(logCacheSize, log)
+	cache, err := raft.NewLogCache(logCacheSize, appended{log, &h.last, h.hasten})
 	if err != nil {
 		return h, fmt.Errorf("start raft: %w", err)
 	}
@@ -177,6 +180,33 @@ func (h *raftHost) pause(d time.Duration) bool {
 	}
 }
 
+// hasten has everything go out that waits for company.
+func (h *raftHost) hasten() {
+	for _, link := range h.c.links {
+		link.Hasten()
+	}
+}
+
+// appended is the log as raft writes it, with word of what is new. A leader that tells a follower nothing new, and waits for company to
+// do it, cannot send it a new entry before that has been answered: at best while the entry is written, and after that if it began
+// meanwhile.
+type appended struct {
+	raft.LogStore
+	last *atomic.Uint64 // index of the newest entry of this life
+	news func()
+}
+
+// StoreLogs implements raft.LogStore.
+func (a appended) StoreLogs(entries []*raft.Log) error {
+	a.news()
+	err := a.LogStore.StoreLogs(entries)
+	if err == nil && len(entries) > 0 {
+		a.last.Store(entries[len(entries)-1].Index)
+		a.news()
+	}
+	return err
+}
+
 // runs tells whether raft is there.
 func (h *raftHost) runs() bool {
 	select {
@@ -188,9 +218,11 @@ func (h *raftHost) runs() bool {
 }
 
 // header is that of requests and answers that raft does not make itself.
-func (h *raftHost) header() raft.RPCHeader {
-	self := []byte(h.self)
-	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: self, Addr: self}
+func (h *raftHost) header() raft.RPCHeader { return headerOf(h.self) }
+
+func headerOf(member MemberID) raft.RPCHeader {
+	id := []byte(member)
+	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: id, Addr: id}
 }
 
 // electionTimeout is how long a candidate waits for votes: each costs its voter two writes, after two of the candidate's.
@@ -520,6 +552,9 @@ func (h *raftHost) verify(ctx context.Context) error {
 	if h.raft.State() != raft.Leader {
 		return ErrNotLeader
 	}
+	h.verifying.Add(1)
+	defer h.verifying.Add(-1)
+	h.hasten()
 	verified := make(chan error, 1)
 	go func() { verified <- h.raft.VerifyLeader().Error() }()
 	t := time.NewTimer(limit)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 var (
 	errStalled = errors.New("a write of this member's log is stuck: it must not look alive as the leader")
 	errUnfit   = errors.New("this member cannot write its log: it does not ask for votes")
+	errBusy    = errors.New("raft has not answered earlier questions")
 	errMoot    = errors.New("this election is over")
 )
 
@@ -42,15 +44,19 @@ type raftTransport struct {
 	*raft.NetworkTransport
 	host    *raftHost
 	rpcs    chan raft.RPC // what raft's main loop reads
+	pulses  chan struct{} // a token for each question of a leader that raft has not answered yet
 	yielded atomic.Int64  // when a pre-vote was given to a preferred member, since the start of the host
+
+	mu        sync.Mutex
+	followers map[MemberID]follower
 }
 
 var _ raft.WithPreVote = (*raftTransport)(nil)
 
 // newRaftTransport wraps a transport. Requests are passed on until the host ends.
 func newRaftTransport(network *raft.NetworkTransport, host *raftHost) *raftTransport {
-	t := &raftTransport{NetworkTransport: network, host: host, rpcs: make(chan raft.RPC)}
-	network.SetHeartbeatHandler(t.heartbeat)
+	t := &raftTransport{NetworkTransport: network, host: host, rpcs: make(chan raft.RPC),
+		pulses: make(chan struct{}, openPulses), followers: map[MemberID]follower{}}
 	host.work.Go(func() {
 		for {
 			select {
@@ -114,7 +120,7 @@ func (t *raftTransport) Consumer() <-chan raft.RPC { return t.rpcs }
 // SetHeartbeatHandler implements raft.Transport. It does not let raft have its fast path.
 func (t *raftTransport) SetHeartbeatHandler(func(raft.RPC)) {}
 
-// heartbeat takes a heartbeat on the goroutine of its connection.
+// heartbeat has raft answer a heartbeat, and answers it itself while raft waits for the disk.
 func (t *raftTransport) heartbeat(rpc raft.RPC) {
 	select {
 	case t.rpcs <- rpc:
@@ -152,13 +158,129 @@ func (t *raftTransport) AppendEntries(id raft.ServerID, to raft.ServerAddress, q
 		if t.host.health().Stalled() {
 			return errStalled
 		}
+		if len(q.Entries) == 0 {
+			return t.askPulse(MemberID(id), q, r)
+		}
 		*r = raft.AppendEntriesResponse{}
 		return t.NetworkTransport.AppendEntries(id, to, q, r)
 	}
-	if q.PrevLogEntry == 0 && len(q.Entries) == 0 && q.LeaderCommitIndex == 0 {
-		return ask() // a heartbeat, which raft repeats soon enough
+	if heartbeat(q) {
+		return ask() // raft repeats it soon enough
 	}
 	return t.insist(id, q.Term, ask)
+}
+
+// askPulse has a follower answer what adds nothing to its log.
+func (t *raftTransport) askPulse(id MemberID, q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) error {
+	ctx, cancel := context.WithTimeout(t.host.ctx, t.host.timing.Transport)
+	defer cancel()
+	beat, news := heartbeat(q), commitNews{q.Term, q.PrevLogEntry, q.LeaderCommitIndex}
+	before := t.follower(id)
+	patience := t.host.timing.Company
+	if beat {
+		patience = min(patience, time.Until(before.answered.Add(t.host.timing.Silence)))
+	}
+	haste := func() bool {
+		return t.host.verifying.Load() > 0 || !beat && (before.told != news || t.host.last.Load() > q.PrevLogEntry)
+	}
+	if haste() {
+		patience = 0
+	}
+	a, err := t.host.c.askPulse(ctx, id, q, patience, haste)
+	if err != nil {
+		return err
+	}
+	*r = raft.AppendEntriesResponse{RPCHeader: headerOf(id), Term: a.Term, LastLog: a.LastLog, Success: a.Success,
+		NoRetryBackoff: a.NoBackoff}
+	if a.Success {
+		t.note(id, func(f *follower) {
+			if beat {
+				f.answered = time.Now()
+			} else {
+				f.told = news
+			}
+		})
+	}
+	return nil
+}
+
+// follower is what this member as leader has heard from another one. It may have forgotten since what it was told, by a restart.
+type follower struct {
+	answered time.Time // when it answered the newest heartbeat
+	told     commitNews
+}
+
+// commitNews is what an idle leader tells a follower of its log: how far it goes, and how far it is committed.
+type commitNews struct{ term, last, commit uint64 }
+
+func (t *raftTransport) follower(id MemberID) follower {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.followers[id]
+}
+
+func (t *raftTransport) note(id MemberID, change func(*follower)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f := t.followers[id]
+	change(&f)
+	t.followers[id] = f
+}
+
+// pulse has raft answer a question of a member that leads. It does not block.
+func (t *raftTransport) pulse(from MemberID, p pulse) {
+	q := &raft.AppendEntriesRequest{RPCHeader: headerOf(from), Term: p.Term,
+		PrevLogEntry: p.PrevLogEntry, PrevLogTerm: p.PrevLogTerm, LeaderCommitIndex: p.Commit}
+	answer := make(chan raft.RPCResponse, 1)
+	rpc := raft.RPC{Command: q, RespChan: answer}
+	select {
+	case t.rpcs <- rpc:
+		// Raft has nothing else to do. If its answer is there before whatever came along with the question is worked on, it goes along with
+		// the answer to that.
+		runtime.Gosched()
+		select {
+		case a := <-answer:
+			t.answerPulse(from, p, a)
+		default:
+			go t.awaitAnswer(from, p, answer)
+		}
+		return
+	default:
+	}
+	select {
+	case t.pulses <- struct{}{}:
+	default:
+		t.answerPulse(from, p, raft.RPCResponse{Error: errBusy})
+		return
+	}
+	go func() {
+		defer func() { <-t.pulses }()
+		if heartbeat(q) {
+			t.heartbeat(rpc)
+		} else {
+			t.pass(rpc)
+		}
+		t.awaitAnswer(from, p, answer)
+	}()
+}
+
+func (t *raftTransport) awaitAnswer(from MemberID, p pulse, answer <-chan raft.RPCResponse) {
+	select {
+	case <-t.host.ctx.Done():
+		t.answerPulse(from, p, raft.RPCResponse{Error: raft.ErrTransportShutdown})
+	case a := <-answer:
+		t.answerPulse(from, p, a)
+	}
+}
+
+func (t *raftTransport) answerPulse(from MemberID, p pulse, answer raft.RPCResponse) {
+	r, ok := answer.Response.(*raft.AppendEntriesResponse)
+	if !ok || answer.Error != nil {
+		t.host.c.sendPulse(from, pulse{Kind: pulseRefusal, ID: p.ID})
+		return
+	}
+	t.host.c.sendPulse(from, pulse{Kind: pulseAnswer, ID: p.ID, Term: r.Term, LastLog: r.LastLog, Success: r.Success,
+		NoBackoff: r.NoRetryBackoff})
 }
 
 // InstallSnapshot implements raft.Transport. A snapshot can be read only once, so that the member has to answer first.

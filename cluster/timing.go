@@ -7,6 +7,8 @@ type timing struct {
 	Heartbeat time.Duration // T: without contact for that long a follower asks for votes; also raft's ElectionTimeout
 	Lease     time.Duration // a leader without contact to a majority for that long gives up
 	Beat      time.Duration // a leader sends heartbeats that often, up to twice as rarely
+	Company   time.Duration // what tells no news waits that long at most for something to go along with
+	Silence   time.Duration // and a heartbeat until that long after the one before, at most
 	Commit    time.Duration // an idle leader tells followers its commit index that often, up to twice as rarely
 	Transport time.Duration // of one request
 }
@@ -16,7 +18,8 @@ const (
 	shortestHeartbeat = 150 * time.Millisecond
 	longestHeartbeat  = 2 * time.Second
 	// calmHeartbeat is the T from which on a leader speaks less than half as often: it leaves TCP, which repeats what is lost after 200 ms,
-	// time for several tries, and every message wakes two machines.
+	// time for several tries, and every message wakes two machines. From then on what tells no news waits for company, too: the renewals
+	// of an owner, which with T = 0.8 D come every 5/16 T and a little.
 	calmHeartbeat = time.Second
 )
 
@@ -33,6 +36,7 @@ func timingFor(lease time.Duration) timing {
 	}
 	if t >= calmHeartbeat {
 		times.Beat, times.Commit = t/4, t/2
+		times.Company, times.Silence = t*3/8, t*13/20
 	}
 	return times
 }

@@ -28,10 +28,18 @@ type air struct {
 	listeners map[netip.AddrPort]*airListener
 	packets   map[netip.AddrPort]*airGossip
 	ports     uint16
+	writes    map[[2]netip.Addr]int // to connections
+}
+
+// count is how often something was written from one address to another.
+func (a *air) count(from, to netip.Addr) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.writes[[2]netip.Addr{from, to}]
 }
 
 func newAir(random *rand.Rand) *air {
-	return &air{random: random, delay: time.Millisecond, cut: map[[2]netip.Addr]bool{}, healed: make(chan struct{}),
+	return &air{random: random, delay: time.Millisecond, cut: map[[2]netip.Addr]bool{}, writes: map[[2]netip.Addr]int{}, healed: make(chan struct{}),
 		listeners: map[netip.AddrPort]*airListener{}, packets: map[netip.AddrPort]*airGossip{}, ports: 30000}
 }
 
@@ -171,6 +179,9 @@ func (p *airPipe) tell() {
 
 func (p *airPipe) write(b []byte) (int, error) {
 	took, _ := p.air.way(p.from, p.to)
+	p.air.mu.Lock()
+	p.air.writes[[2]netip.Addr{p.from, p.to}]++
+	p.air.mu.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {

@@ -42,9 +42,12 @@ const (
 // and its acknowledgement says of everything before it that it has arrived.
 const (
 	framePing    = 0
-	frameMessage = 1
+	frameMessage = 1 // a byte says of what it is
 	frameHello   = 2 // what the sender says about itself has changed
 )
+
+// Content tells messages of a link apart by whom they are for.
+type Content byte
 
 // Link sends messages to one peer over one connection that is kept open. What it cannot send it drops, the oldest first.
 type Link struct {
@@ -60,10 +63,12 @@ type Link struct {
 	rtt     time.Duration
 	heard   time.Time // the newest acknowledgement
 	greet   bool      // a new Hello is due
+	due     time.Time // when what is queued is to go out, all of it
 }
 
 type queued struct {
 	member  string
+	content Content
 	payload []byte
 	at      time.Time
 }
@@ -74,15 +79,20 @@ func NewLink(mux *Mux, cfg LinkConfig) *Link {
 }
 
 // Send queues a message for a member. It never blocks. The payload must not be changed afterwards. If the peer turns out
-// to be another member, the message is dropped.
-func (l *Link) Send(member string, payload []byte) {
+// to be another member, the message is dropped. With patience, zero if there is none, it waits that long at most for others that it can
+// go along with: alone it would wake the peer for itself.
+func (l *Link) Send(member string, content Content, payload []byte, patience time.Duration) {
+	now := time.Now()
 	l.mu.Lock()
 	if len(payload) > MaxMessage {
 		l.dropped++
 		l.mu.Unlock()
 		return
 	}
-	l.queue = append(l.queue, queued{member, payload, time.Now()})
+	if due := now.Add(patience); len(l.queue) == 0 || due.Before(l.due) {
+		l.due = due
+	}
+	l.queue = append(l.queue, queued{member, content, payload, now})
 	l.bytes += len(payload)
 	for len(l.queue) > linkQueue || l.bytes > linkQueueMax {
 		l.drop()
@@ -96,6 +106,17 @@ func (l *Link) drop() {
 	l.bytes -= len(l.queue[0].payload)
 	l.queue = l.queue[1:]
 	l.dropped++
+}
+
+// Hasten ends all patience: what is queued goes out now.
+func (l *Link) Hasten() {
+	l.mu.Lock()
+	waits := len(l.queue) > 0
+	l.due = time.Time{}
+	l.mu.Unlock()
+	if waits {
+		l.nudge()
+	}
 }
 
 // Dropped is how many messages were given up.
@@ -351,8 +372,9 @@ func (l *Link) serve(ctx context.Context, conn *Conn, r *redialer) (next *Conn, 
 			l.cfg.Changed(LinkState{Up: true, Remote: conn.Hello})
 		}
 		for {
-			buf = l.fill(buf[:0], now, conn.Hello.Member)
-			if idle := now.Sub(pinged); idle >= l.cfg.Ping || len(buf) > 0 && idle >= l.cfg.Ping*3/4 {
+			idle := now.Sub(pinged)
+			buf = l.fill(buf[:0], now, conn.Hello.Member, idle >= l.cfg.Ping)
+			if idle >= l.cfg.Ping || len(buf) > 0 && idle >= l.cfg.Ping*3/4 {
 				buf = appendFrame(buf, []byte{framePing})
 				flight.add(now)
 				pinged = now
@@ -369,12 +391,22 @@ func (l *Link) serve(ctx context.Context, conn *Conn, r *redialer) (next *Conn, 
 		if since, any := flight.oldest(); any {
 			wait = min(wait, time.Until(since.Add(l.cfg.Stall)))
 		}
+		if due, any := l.waiting(); any {
+			wait = min(wait, time.Until(due))
+		}
 		timer.Reset(max(wait, time.Millisecond))
 	}
 }
 
-// fill takes queued messages into a buffer.
-func (l *Link) fill(buf []byte, now time.Time, member string) []byte {
+// waiting says when what waits for company is to go out without it.
+func (l *Link) waiting() (due time.Time, any bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.due, len(l.queue) > 0
+}
+
+// fill takes queued messages into a buffer, if they are due or something else goes out anyway.
+func (l *Link) fill(buf []byte, now time.Time, member string, anyway bool) []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.greet {
@@ -382,6 +414,9 @@ func (l *Link) fill(buf []byte, now time.Time, member string) []byte {
 		if b, err := json.Marshal(l.cfg.Self()); err == nil && len(b) <= maxHello {
 			buf = appendFrame(buf, append([]byte{frameHello}, b...))
 		}
+	}
+	if now.Before(l.due) && !anyway && len(buf) == 0 {
+		return buf
 	}
 	for len(l.queue) > 0 && len(buf) < linkBatch {
 		m := l.queue[0]
@@ -391,8 +426,8 @@ func (l *Link) fill(buf []byte, now time.Time, member string) []byte {
 		}
 		l.queue = l.queue[1:]
 		l.bytes -= len(m.payload)
-		buf = binary.BigEndian.AppendUint32(buf, uint32(len(m.payload)+1))
-		buf = append(buf, frameMessage)
+		buf = binary.BigEndian.AppendUint32(buf, uint32(len(m.payload)+2))
+		buf = append(buf, frameMessage, byte(m.content))
 		buf = append(buf, m.payload...)
 	}
 	if len(l.queue) == 0 {
@@ -403,11 +438,11 @@ func (l *Link) fill(buf []byte, now time.Time, member string) []byte {
 
 // ServeLink reads messages from an incoming link and acknowledges its pings. deliver must not block; it owns the payload.
 // greeted is called when the other side says anew who it is; its error ends the link.
-func ServeLink(conn *Conn, deliver func(payload []byte), greeted func(Hello) error) error {
+func ServeLink(conn *Conn, deliver func(content Content, payload []byte), greeted func(Hello) error) error {
 	var pings uint64
 	for {
 		_ = conn.SetReadDeadline(time.Now().Add(linkSilence))
-		frame, err := readFrame(conn, MaxMessage+1)
+		frame, err := readFrame(conn, MaxMessage+2)
 		if err != nil {
 			return err
 		}
@@ -418,8 +453,8 @@ func ServeLink(conn *Conn, deliver func(payload []byte), greeted func(Hello) err
 			if _, err := conn.Write(binary.BigEndian.AppendUint64(nil, pings)); err != nil {
 				return err
 			}
-		case len(frame) >= 1 && frame[0] == frameMessage:
-			deliver(frame[1:])
+		case len(frame) >= 2 && frame[0] == frameMessage:
+			deliver(Content(frame[1]), frame[2:])
 		case len(frame) >= 1 && frame[0] == frameHello:
 			var h Hello
 			if err := json.Unmarshal(frame[1:], &h); err != nil {

@@ -58,7 +58,10 @@ func (m *member) Refused(r *Refusal) {
 	m.refusals = append(m.refusals, r)
 }
 
-func (m *member) take(payload []byte) {
+// lease is the content of the messages of these tests.
+const lease Content = 1
+
+func (m *member) take(_ Content, payload []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.messages = append(m.messages, string(payload))
@@ -108,7 +111,7 @@ func newMember(t *testing.T, name string, key []byte, peers []netip.Addr, addres
 						return body, nil
 					case "wait":
 						<-ctx.Done()
-						m.take([]byte("call was given up"))
+						m.take(0, []byte("call was given up"))
 						return nil, ctx.Err()
 					}
 					return nil, errors.New("unknown method")
@@ -150,8 +153,13 @@ func eventually(t *testing.T, what string, check func() bool) {
 
 func startLink(t *testing.T, from, to *member, stall time.Duration) (*Link, chan LinkState) {
 	t.Helper()
+	return startPinging(t, from, to, stall, 50*time.Millisecond)
+}
+
+func startPinging(t *testing.T, from, to *member, stall, ping time.Duration) (*Link, chan LinkState) {
+	t.Helper()
 	states := make(chan LinkState, 1000)
-	l := NewLink(from.Mux, LinkConfig{To: to.target(), Stall: stall, Ping: 50 * time.Millisecond, MaxAge: time.Second,
+	l := NewLink(from.Mux, LinkConfig{To: to.target(), Stall: stall, Ping: ping, MaxAge: time.Second,
 		Self: from.Self, Changed: func(s LinkState) { states <- s }})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -185,11 +193,11 @@ func TestALinkCarriesMessagesInOrderAndMeasures(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	for i := range 300 {
-		l.Send("lb2/1", []byte(fmt.Sprint(i)))
+		l.Send("lb2/1", lease, []byte(fmt.Sprint(i)), 0)
 	}
-	l.Send("lb2/2", []byte("for another member"))
-	l.Send("lb2/1", bytes.Repeat([]byte("x"), MaxMessage+1))
-	l.Send("lb2/1", bytes.Repeat([]byte("y"), MaxMessage))
+	l.Send("lb2/2", lease, []byte("for another member"), 0)
+	l.Send("lb2/1", lease, bytes.Repeat([]byte("x"), MaxMessage+1), 0)
+	l.Send("lb2/1", lease, bytes.Repeat([]byte("y"), MaxMessage), 0)
 	eventually(t, "all messages arrive", func() bool { return len(b.got()) >= 301 })
 	got := b.got()
 	for i := range 300 {
@@ -207,6 +215,45 @@ func TestALinkCarriesMessagesInOrderAndMeasures(t *testing.T) {
 		rtt, heard := l.Traffic()
 		return rtt > 0 && rtt < time.Second && time.Since(heard) < time.Second
 	})
+}
+
+func TestAPatientMessageGoesAlongWithAnother(t *testing.T) {
+	a, b := pair(t)
+	l, states := startPinging(t, a, b, time.Minute, time.Hour) // a ping would take it along, too
+	await(t, states, "the link is up", up)
+	eventually(t, "the first ping is answered", func() bool { rtt, _ := l.Traffic(); return rtt > 0 })
+	send := func(text string, patience time.Duration) { l.Send("lb2/1", lease, []byte(text), patience) }
+	arrived := func(what string, n int) {
+		t.Helper()
+		eventually(t, what, func() bool { return len(b.got()) == n })
+	}
+
+	send("a patient one", time.Hour)
+	send("another", time.Minute)
+	time.Sleep(50 * time.Millisecond)
+	if got := b.got(); len(got) != 0 {
+		t.Fatalf("went alone: %q", got)
+	}
+	send("an urgent one", 0)
+	arrived("all three arrive", 3)
+	if got := b.got(); got[0] != "a patient one" || got[1] != "another" || got[2] != "an urgent one" {
+		t.Errorf("%q", got)
+	}
+
+	send("it waits", time.Hour)
+	send("this one waits less long", 30*time.Millisecond)
+	arrived("both arrive when the patience of one ends", 5)
+
+	send("it waits", time.Hour)
+	time.Sleep(20 * time.Millisecond)
+	l.Hasten()
+	arrived("it arrives when there is haste", 6)
+	l.Hasten() // with nothing to send
+	send("and waits again", time.Hour)
+	time.Sleep(20 * time.Millisecond)
+	if n := len(b.got()); n != 6 {
+		t.Errorf("%d messages", n)
+	}
 }
 
 func TestALinkTellsANewHello(t *testing.T) {
@@ -285,7 +332,7 @@ func TestALinkThatStallsKeepsItsConnectionIfThatRecovers(t *testing.T) {
 	await(t, states, "the stall is noticed", down)
 	resume()
 	await(t, states, "the link is up again", up)
-	l.Send("lb2/1", []byte("after"))
+	l.Send("lb2/1", lease, []byte("after"), 0)
 	eventually(t, "a message arrives", func() bool { return slices.Contains(b.got(), "after") })
 }
 
@@ -301,7 +348,7 @@ func TestALinkReturnsAfterItsPeerWasRestarted(t *testing.T) {
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	l.Send("lb2/1", []byte("after"))
+	l.Send("lb2/1", lease, []byte("after"), 0)
 	eventually(t, "a message arrives", func() bool { return slices.Contains(again.got(), "after") })
 }
 
@@ -311,7 +358,7 @@ func TestALinkDropsTheOldestWhenNobodyTakesThem(t *testing.T) {
 	l, _ := startLink(t, a, b, 200*time.Millisecond)
 	start := time.Now()
 	for i := range 3 * linkQueue {
-		l.Send("lb2/1", []byte(fmt.Sprint(i)))
+		l.Send("lb2/1", lease, []byte(fmt.Sprint(i)), 0)
 	}
 	if took := time.Since(start); took > time.Second {
 		t.Errorf("sending blocked for %s", took)
@@ -504,7 +551,7 @@ func TestGarbageAndSlowClientsDisturbNobody(t *testing.T) {
 	for i := range 100 {
 		text := fmt.Sprint("m", i)
 		start := time.Now()
-		l.Send("lb2/1", []byte(text))
+		l.Send("lb2/1", lease, []byte(text), 0)
 		for !slices.Contains(b.got(), text) {
 			time.Sleep(time.Millisecond)
 			if time.Since(start) > 200*time.Millisecond {

@@ -1,0 +1,243 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// atRest is a whole cluster in virtual time, and whoever leads it, with a disk and a network of a millisecond.
+func atRest(t *testing.T, play func(v *virtual, leader *node, followers []*node)) {
+	synctest.Test(t, func(t *testing.T) {
+		v := newVirtual(t, 2)
+		v.boot(v.names...)
+		v.whole(time.Minute)
+		for _, d := range v.disks {
+			d.setSlow(time.Millisecond)
+		}
+		leader := v.leader(time.Minute, v.names...)
+		time.Sleep(time.Minute) // what was to be told has been
+		var followers []*node
+		for _, name := range v.names {
+			if name != leader.name {
+				followers = append(followers, v.nodes[name])
+			}
+		}
+		play(v, leader, followers)
+		if now := v.leader(time.Minute, v.names...); now != leader {
+			t.Errorf("%s leads now, and %s did", now.name, leader.name)
+		}
+		for _, n := range v.nodes {
+			n.kill()
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
+func TestARestingLogSaysNothingAlone(t *testing.T) {
+	atRest(t, func(v *virtual, leader *node, followers []*node) {
+		const rounds = 96
+		sent := func(n *node) int { return v.air.count(v.peer(leader.name).Address, v.peer(n.name).Address) }
+		var before []int
+		for _, f := range followers {
+			before = append(before, sent(f))
+		}
+		asked := leader.pulses.count()
+		for range rounds {
+			time.Sleep(v.lease / 4)
+			for _, f := range followers {
+				leader.Send(f.Self(), []byte("a renewal"))
+			}
+		}
+		if asked = leader.pulses.count() - asked; asked < rounds {
+			t.Errorf("raft has asked %d times in %d renewals: this proves nothing", asked, rounds)
+		}
+		// Beside the renewals: the acknowledgements of the other side's pings.
+		for i, f := range followers {
+			n := sent(f) - before[i]
+			t.Logf("%d messages to %s in %d renewals", n, f.name, rounds)
+			if n > rounds*4/3 {
+				t.Errorf("%d messages to %s in %d renewals", n, f.name, rounds)
+			}
+		}
+	})
+}
+
+func TestARestingLogIsNotSilentForLong(t *testing.T) {
+	atRest(t, func(v *virtual, leader *node, followers []*node) {
+		limit := leader.timing.Silence + 50*time.Millisecond
+		for range 6000 {
+			time.Sleep(10 * time.Millisecond)
+			for _, f := range followers {
+				if silent := time.Since(f.host().raft.LastContact()); silent > limit {
+					t.Fatalf("%s has heard nothing for %s, want at most %s", f.name, silent, limit)
+				}
+			}
+		}
+	})
+}
+
+func TestNewsDoesNotWaitForCompany(t *testing.T) {
+	atRest(t, func(v *virtual, leader *node, followers []*node) {
+		const soon = 50 * time.Millisecond
+		took := func(what string, limit time.Duration, is func(f *node) bool) {
+			t.Helper()
+			began := time.Now()
+			for slices.ContainsFunc(followers, func(f *node) bool { return !is(f) }) {
+				time.Sleep(time.Millisecond)
+			}
+			if span := time.Since(began); span > limit {
+				t.Errorf("%s: after %s, want at most %s", what, span, limit)
+			}
+		}
+		// All followers, and not only as many as make a majority.
+		for _, slow := range []time.Duration{time.Millisecond, 200 * time.Millisecond} {
+			for _, d := range v.disks {
+				d.setSlow(slow)
+			}
+			for range 100 {
+				time.Sleep(v.draw(4*time.Second, 6*time.Second))
+				before := leader.host().raft.LastIndex()
+				submitted := make(chan error, 1)
+				go func() {
+					_, err := leader.Submit(context.Background(), noteCommand("news"))
+					submitted <- err
+				}()
+				took("an entry", 2*slow+soon, func(f *node) bool { return f.host().raft.LastIndex() > before })
+				took("that it is committed", 2*leader.timing.Commit+soon, func(f *node) bool { return f.host().raft.CommitIndex() > before })
+				if err := <-submitted; err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		for range 100 {
+			time.Sleep(v.draw(4*time.Second, 6*time.Second))
+			began := time.Now()
+			if err := leader.Verify(context.Background()); err != nil {
+				t.Error(err)
+			}
+			if span := time.Since(began); span > soon {
+				t.Errorf("that it leads is verified after %s, want at most %s", span, soon)
+			}
+		}
+	})
+}
+
+func TestHasteThatComesLate(t *testing.T) {
+	atRest(t, func(v *virtual, leader *node, followers []*node) {
+		const soon = 50 * time.Millisecond
+		host, f := leader.host(), followers[0]
+		longest := func(ask func() error) (longest time.Duration) {
+			for range 20 {
+				began := time.Now()
+				if err := ask(); err != nil {
+					t.Error(err)
+				}
+				longest = max(longest, time.Since(began))
+				time.Sleep(v.draw(time.Second, 2*time.Second))
+			}
+			return longest
+		}
+		told := func() error {
+			return host.trans.askPulse(f.Self(), &raft.AppendEntriesRequest{RPCHeader: host.header(), Term: host.raft.CurrentTerm(),
+				PrevLogEntry: host.raft.LastIndex(), PrevLogTerm: host.raft.CurrentTerm(), LeaderCommitIndex: host.raft.CommitIndex()},
+				&raft.AppendEntriesResponse{})
+		}
+		if span := longest(told); span < soon {
+			t.Errorf("what was told already is told again after %s: this proves nothing", span)
+		}
+		host.last.Add(1) // an entry was written that the question does not know of
+		if span := longest(told); span > soon {
+			t.Errorf("there is something new, and the old is told after %s", span)
+		}
+		asked := 0
+		if span := longest(func() error {
+			_, err := leader.askPulse(context.Background(), f.Self(), &raft.AppendEntriesRequest{Term: host.raft.CurrentTerm()}, time.Second,
+				func() bool { asked++; return true })
+			return err
+		}); span > soon || asked != 20 {
+			t.Errorf("haste that comes while the question is sent: after %s, asked %d times", span, asked)
+		}
+	})
+}
+
+func TestAPulseIsRefusedWhereRaftDoesNotRun(t *testing.T) {
+	atRest(t, func(v *virtual, leader *node, followers []*node) {
+		f := followers[0]
+		of := func(cluster string) (before string) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			m := f.meetings[leader.name]
+			before, m.hello.ClusterID = m.hello.ClusterID, cluster
+			return before
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		never := func() bool { return false }
+		before := of("another")
+		_, err := leader.askPulse(ctx, f.Self(), &raft.AppendEntriesRequest{}, 0, never)
+		of(before)
+		if !errors.Is(err, errPulseRefused) {
+			t.Errorf("raft does not run for whoever asks: %v", err)
+		}
+		if _, err := leader.askPulse(ctx, "stranger/00000000", &raft.AppendEntriesRequest{}, 0, never); !errors.Is(err, ErrUnknownNode) {
+			t.Errorf("nobody knows it: %v", err)
+		}
+		// A member of that node that is not there any more.
+		if _, err := leader.askPulse(ctx, MemberID(f.name+"/00000000"), &raft.AppendEntriesRequest{}, 0, never); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("it is gone: %v", err)
+		}
+	})
+}
+
+func TestAnswersOfPulses(t *testing.T) {
+	var p pulses
+	first, answer := p.add("lb2/1")
+	second, lost := p.add("lb2/1")
+	third, other := p.add("w1/1")
+	p.answered("w1/1", pulse{ID: first})
+	p.answered("lb2/1", pulse{ID: first + 100})
+	p.answered("lb2/1", pulse{ID: first, Term: 7})
+	p.answered("lb2/1", pulse{ID: first, Term: 8})
+	p.lose("lb2")
+	if a, came := <-answer; !came || a.Term != 7 {
+		t.Errorf("%+v, %t", a, came)
+	}
+	if a, came := <-lost; came {
+		t.Errorf("question %d: %+v", second, a)
+	}
+	p.drop(third)
+	p.answered("w1/1", pulse{ID: third})
+	select {
+	case a := <-other:
+		t.Errorf("it does not wait any more: %+v", a)
+	default:
+	}
+	if len(p.open) != 0 {
+		t.Errorf("open: %v", p.open)
+	}
+}
+
+func FuzzPulse(f *testing.F) {
+	f.Add(pulse{Kind: pulseQuestion, ID: 1, Term: 2, PrevLogEntry: 3, PrevLogTerm: 2, Commit: 3}.encode())
+	f.Add(pulse{Kind: pulseAnswer, ID: 1, Term: 2, LastLog: 3, Success: true}.encode())
+	f.Add(append(pulse{Kind: pulseRefusal, ID: 1}.encode(), 0))
+	f.Add(pulse{Kind: pulseRefusal + 1}.encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := decodePulse(b)
+		if err != nil {
+			return
+		}
+		if again, err := decodePulse(p.encode()); err != nil || again != p {
+			t.Errorf("%+v becomes %+v, %v", p, again, err)
+		}
+		if len(b) != len(p.encode()) {
+			t.Errorf("%d bytes are taken", len(b))
+		}
+	})
+}
