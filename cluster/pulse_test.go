@@ -170,8 +170,8 @@ func TestAPulseIsRefusedWhereRaftDoesNotRun(t *testing.T) {
 	atRest(t, func(v *virtual, leader *node, followers []*node) {
 		f := followers[0]
 		of := func(cluster string) (before string) {
-			f.mu.Lock()
-			defer f.mu.Unlock()
+			f.Cluster.mu.Lock()
+			defer f.Cluster.mu.Unlock()
 			m := f.meetings[leader.name]
 			before, m.hello.ClusterID = m.hello.ClusterID, cluster
 			return before
