@@ -31,6 +31,7 @@ var (
 //     raft's own guarantees (raft#695). Only while the main loop waits for the disk a heartbeat is
 //     answered here, with what is true at that moment and without changing anything: otherwise a leader whose followers
 //     have slow disks would lose its office with every entry.
+//   - What adds nothing to a log, heartbeats and repeats of the commit index, goes over the links, along with other messages (pulse.go).
 //   - A leader whose disk hangs falls silent, so that another one is elected: raft's heartbeats do not depend on the disk.
 //   - A member that cannot write does not ask for votes, so that it does not win again and again.
 //   - What replicates the log to a member that does not answer is repeated here, at a steady pace. Raft itself pauses for longer and
