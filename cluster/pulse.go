@@ -100,13 +100,6 @@ func (p *pulses) add(to MemberID) (id uint64, answer <-chan pulse) {
 	return p.last, c
 }
 
-// count is how many questions there have been.
-func (p *pulses) count() uint64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.last
-}
-
 func (p *pulses) drop(id uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

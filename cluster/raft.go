@@ -55,7 +55,7 @@ type raftHost struct {
 
 	lastLeader atomic.Pointer[MemberID] // the newest leader known, also while there is none
 	proposals  chan struct{}            // one token per open proposal
-	last       atomic.Uint64            // index of the newest entry that was written
+	last       atomic.Uint64            // index of the newest entry that was written in this life
 	verifying  atomic.Int64             // calls of verify under way: heartbeats do not wait for company
 	spreading  atomic.Int64             // changes that followers are to hear of at once; zero: none is under way
 
@@ -98,7 +98,7 @@ func (c *Cluster) startRaft(log *store.Log, first *raft.Configuration) (h *raftH
 		Stream: h.stream, MaxPool: raftConnections, MaxRPCsInFlight: 1, Timeout: h.timing.Transport, Logger: logger,
 	})
 	h.trans = newRaftTransport(h.network, h)
-	cache, err := raft.NewLogCache(logCacheSize, appended{log, &h.last, h.hasten})
+	cache, err := raft.NewLogCache(logCacheSize, appended{log, h})
 	if err != nil {
 		return h, fmt.Errorf("start raft: %w", err)
 	}
@@ -192,17 +192,16 @@ func (h *raftHost) hasten() {
 // meanwhile.
 type appended struct {
 	raft.LogStore
-	last *atomic.Uint64 // index of the newest entry of this life
-	news func()
+	host *raftHost
 }
 
 // StoreLogs implements raft.LogStore.
 func (a appended) StoreLogs(entries []*raft.Log) error {
-	a.news()
+	a.host.hasten()
 	err := a.LogStore.StoreLogs(entries)
 	if err == nil && len(entries) > 0 {
-		a.last.Store(entries[len(entries)-1].Index)
-		a.news()
+		a.host.last.Store(entries[len(entries)-1].Index)
+		a.host.hasten()
 	}
 	return err
 }

@@ -121,13 +121,8 @@ func (t *raftTransport) Consumer() <-chan raft.RPC { return t.rpcs }
 // SetHeartbeatHandler implements raft.Transport. It does not let raft have its fast path.
 func (t *raftTransport) SetHeartbeatHandler(func(raft.RPC)) {}
 
-// heartbeat has raft answer a heartbeat, and answers it itself while raft waits for the disk.
+// heartbeat has raft, which is busy, answer a heartbeat, and answers it itself while raft waits for the disk.
 func (t *raftTransport) heartbeat(rpc raft.RPC) {
-	select {
-	case t.rpcs <- rpc:
-		return // raft had nothing else to do
-	default:
-	}
 	timer := time.NewTimer(t.host.timing.Heartbeat / 20)
 	defer timer.Stop()
 	select {

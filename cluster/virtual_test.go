@@ -93,10 +93,7 @@ func TestWhoComesBackIsNotKeptWaiting(t *testing.T) {
 			}
 			v.whole(time.Minute)
 		}
-		for _, n := range v.nodes {
-			n.kill()
-		}
-		time.Sleep(time.Minute)
+		v.end()
 	})
 }
 
@@ -139,10 +136,7 @@ func TestElectionsAreNotSplit(t *testing.T) {
 			cut(leader, false)
 			v.whole(time.Minute)
 		}
-		for _, n := range v.nodes {
-			n.kill()
-		}
-		time.Sleep(time.Minute)
+		v.end()
 	})
 }
 
@@ -232,15 +226,20 @@ func (v *virtual) run(span time.Duration) {
 		}
 		return nil
 	})
-	for _, n := range v.nodes {
-		n.kill()
-	}
 	v.figures.Span = time.Since(began)
-	time.Sleep(time.Minute) // what the libraries still wait for ends by itself
+	v.end()
 	v.check()
 	for _, trouble := range v.troubles {
 		v.t.Error(trouble)
 	}
+}
+
+// end kills all members, and waits until what the libraries still wait for has ended by itself.
+func (v *virtual) end() {
+	for _, n := range v.nodes {
+		n.kill()
+	}
+	time.Sleep(time.Minute)
 }
 
 // boot starts members and keeps them for the check at the end.
