@@ -435,8 +435,12 @@ func (c *Cluster) Send(to MemberID, payload []byte) {
 		c.box.put(Message{From: to, Payload: payload})
 		return
 	}
-	if link := c.links[to.Node()]; link != nil {
-		link.Send(string(to), contentMessage, payload, 0)
+	for node, link := range c.links {
+		if node == to.Node() {
+			link.Send(string(to), contentMessage, payload, 0)
+		} else {
+			link.Accompany()
+		}
 	}
 }
 
@@ -448,6 +452,9 @@ func (c *Cluster) serveLink(conn *transport.Conn) {
 		switch content {
 		case contentMessage:
 			c.box.put(Message{From: from, Payload: payload})
+			if host := c.host(); host != nil {
+				host.trans.awake()
+			}
 		case contentPulse:
 			c.tookPulse(from, payload)
 		}
@@ -475,7 +482,11 @@ func (c *Cluster) met(node string, h transport.Hello) {
 		return // older: nobody leaves a cluster within a life
 	}
 	m.hello = h
+	host := c.raft
 	c.mu.Unlock()
+	if host != nil {
+		host.trans.forget(node)
+	}
 	c.wake()
 }
 
@@ -521,6 +532,7 @@ func (c *Cluster) linkChanged(node string, s transport.LinkState) {
 		return
 	}
 	if s.Up {
+		c.gossip.again()
 		c.log.Info("peer answers", "peer", node, "member", string(event.Member), "version", s.Remote.Version)
 	} else {
 		event.Reason = s.Err.Error()

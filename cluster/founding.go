@@ -64,7 +64,7 @@ type join struct {
 
 const (
 	stewardTick  = 500 * time.Millisecond
-	stewardCalm  = 10 * time.Second // while there is nothing to do: what makes work wakes the steward
+	stewardCalm  = 30 * time.Second // while there is nothing to do: what makes work wakes the steward
 	joinEvery    = 500 * time.Millisecond
 	callLimit    = 2 * time.Second
 	joinForgets  = 5 * time.Second // the leader forgets who does not ask again
@@ -270,10 +270,15 @@ func (c *Cluster) setID(id string) {
 	c.mu.Lock()
 	c.clusterID = id
 	c.mu.Unlock()
+	c.greet()
+	c.wake()
+}
+
+// greet tells everybody what this member says of itself now.
+func (c *Cluster) greet() {
 	for _, l := range c.links {
 		l.Greet()
 	}
-	c.wake()
 }
 
 func (c *Cluster) onFound(_ context.Context, from string, q foundRequest) (struct{}, error) {
@@ -371,6 +376,7 @@ func (c *Cluster) bringUp(first *raft.Configuration) error {
 		host.stop()
 		return ErrClosed
 	}
+	c.greet() // it does not know what is committed, whatever it was told before
 	c.wake()
 	return nil
 }

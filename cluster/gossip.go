@@ -18,14 +18,14 @@ import (
 )
 
 // Gossip's times. Nothing is decided by it, so they are gentle: each of them wakes all members. A standing that has changed
-// does not wait for them, nor does the word of a member that leaves. A member that is missing is invited again and again, because
-// memberlist never heals a partition by itself.
+// does not wait for them, nor does the word of a member that leaves, and a peer that answers again is told what it may have missed. A
+// member that is missing is invited again and again, because memberlist never heals a partition by itself.
 const (
-	gossipProbe      = 5 * time.Second
+	gossipProbe      = 15 * time.Second
 	gossipSuspicion  = 2 // times gossipProbe: a member that does not answer is suspected for that long
 	gossipInterval   = gossipProbe
 	gossipTransmits  = 2 // of each rumour; with three members that is once to everybody
-	gossipPushPull   = 30 * time.Second
+	gossipPushPull   = time.Minute
 	gossipRejoin     = 3 * time.Second
 	gossipTCPTimeout = 2 * time.Second
 	gossipLeave      = 500 * time.Millisecond
@@ -51,7 +51,7 @@ type gossip struct {
 	log    *slog.Logger
 	list   *memberlist.Memberlist
 	opened chan struct{} // closed when list is set
-	news   chan struct{} // this member's standing has changed
+	news   chan struct{} // this member's standing has changed, or somebody may not know it
 	gone   chan struct{} // a member has gone, and is to be invited
 
 	ending sync.Mutex // held while this member leaves and while gossip ends
@@ -164,7 +164,9 @@ func (g *gossip) run(ctx context.Context) {
 		}
 		if repeats > 0 {
 			repeats--
-			g.tell(mine)
+			if mine.Serial > 0 {
+				g.tell(mine)
+			}
 		}
 		missing := g.missing()
 		if len(missing) > 0 {
@@ -226,11 +228,16 @@ func (g *gossip) setStanding(b []byte) {
 	g.mine.Data = slices.Clone(b)
 	node := g.mine.Node
 	g.mu.Unlock()
+	g.again()
+	g.c.box.put(Stands{Node: node})
+}
+
+// again has this member say what it says of itself.
+func (g *gossip) again() {
 	select {
 	case g.news <- struct{}{}:
 	default:
 	}
-	g.c.box.put(Stands{Node: node})
 }
 
 // others returns the members that are alive, except this one and another one.

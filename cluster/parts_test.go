@@ -72,8 +72,8 @@ func TestTimesFollowFromTheLease(t *testing.T) {
 		{100 * time.Millisecond, 150 * time.Millisecond, 15 * time.Millisecond},
 		{300 * time.Millisecond, 240 * time.Millisecond, 24 * time.Millisecond},
 		{time.Second, 800 * time.Millisecond, 80 * time.Millisecond},
-		{2500 * time.Millisecond, 2 * time.Second, 500 * time.Millisecond},
-		{time.Minute, 2 * time.Second, 500 * time.Millisecond},
+		{2500 * time.Millisecond, 2 * time.Second, 650 * time.Millisecond},
+		{time.Minute, 2 * time.Second, 650 * time.Millisecond},
 	} {
 		got := timingFor(c.lease)
 		if got.Heartbeat != c.heartbeat || got.Beat != c.beat || got.Lease <= max(2*got.Beat, got.Silence) || got.Lease >= got.Heartbeat ||

@@ -13,6 +13,7 @@ import (
 	"github.com/hactl/had/cluster/store"
 	"github.com/hactl/had/cluster/transport"
 	"github.com/hactl/had/fsm"
+	"github.com/hactl/had/internal/clock/alarm"
 )
 
 // Raft's bounds. The log of a cluster is short: nothing is written while nothing changes.
@@ -25,7 +26,7 @@ const (
 	raftConnections   = 2 // kept open per peer
 	openProposals     = 256
 	openPulses        = 16               // of a leader that are not answered yet: more come only while raft hangs
-	lookAnyway        = 10 * time.Second // who leads is looked up that often even if raft says nothing: its changes may get lost
+	lookAnyway        = 30 * time.Second // who leads is looked up that often even if raft says nothing: its changes may get lost
 	shutdownWait      = 3 * time.Second
 )
 
@@ -55,6 +56,8 @@ type raftHost struct {
 
 	lastLeader atomic.Pointer[MemberID] // the newest leader known, also while there is none
 	proposals  chan struct{}            // one token per open proposal
+	contact    chan struct{}            // 1: this member has answered its leader
+	ask        chan struct{}            // 1: this member, if it leads, is to ask its followers now
 	last       atomic.Uint64            // index of the newest entry that was written in this life
 	verifying  atomic.Int64             // calls of verify under way: heartbeats do not wait for company
 	spreading  atomic.Int64             // changes that followers are to hear of at once; zero: none is under way
@@ -90,7 +93,8 @@ func (c *Cluster) startRaft(log *store.Log, first *raft.Configuration) (h *raftH
 		return nil, err
 	}
 	h = &raftHost{c: c, self: c.self, timing: c.timing, tricks: c.tricks, log: log, started: time.Now(),
-		running: make(chan struct{}), proposals: make(chan struct{}, openProposals)}
+		running: make(chan struct{}), proposals: make(chan struct{}, openProposals), contact: make(chan struct{}, 1),
+		ask: make(chan struct{}, 1)}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.replica = newReplica(h.ifCurrent(func(a Applied) { c.box.put(a) }), c.configurations.commit, c.fail)
 	h.stream = newRaftStream(h.self, c.mux, c.targetOf)
@@ -180,8 +184,9 @@ func (h *raftHost) pause(d time.Duration) bool {
 	}
 }
 
-// hasten has everything go out that waits for company.
+// hasten has everything go out that waits for company, and what rests look again.
 func (h *raftHost) hasten() {
+	h.trans.stir()
 	for _, link := range h.c.links {
 		link.Hasten()
 	}
@@ -259,8 +264,8 @@ func (h *raftHost) rankStep() time.Duration {
 	return h.timing.rankStep(h.health().Recent(), h.c.roundTrip())
 }
 
-// watchContact makes raft notice a dead leader after T instead of up to 3 T: lowering HeartbeatTimeout makes a follower
-// look at its timer at once.
+// watchContact has a leader ask its followers when this member is awake, and a follower notice a dead leader after T instead of up to
+// 3 T: lowering HeartbeatTimeout makes raft look at its timer at once.
 func (h *raftHost) watchContact() {
 	defer h.work.Done()
 	if !h.tricks.poke {
@@ -276,7 +281,7 @@ func (h *raftHost) watchContact() {
 	}
 	states, end := h.observe(1, func(data any) bool { _, state := data.(raft.RaftState); return state })
 	defer end()
-	timer := time.NewTimer(0)
+	var timer alarm.Alarm
 	defer timer.Stop()
 	for {
 		election := h.electionTimeout()
@@ -303,11 +308,14 @@ func (h *raftHost) watchContact() {
 				wait = lookAnyway
 			}
 		}
-		timer.Reset(wait)
+		timer.Set(wait)
 		select {
 		case <-h.ctx.Done():
 			return
 		case <-states:
+		case <-h.contact:
+		case <-h.ask:
+			h.raft.VerifyLeader() // which has raft send heartbeats; nobody needs what becomes of it
 		case <-timer.C:
 		}
 	}
@@ -336,6 +344,7 @@ func (h *raftHost) watchLeadership() {
 	defer tick.Stop()
 	var led uint64 // the term for which leading was started
 	for {
+		h.trans.stir()
 		term := h.raft.CurrentTerm()
 		_, id := h.raft.LeaderWithID()
 		leader := MemberID(id)

@@ -32,6 +32,7 @@ var (
 //     answered here, with what is true at that moment and without changing anything: otherwise a leader whose followers
 //     have slow disks would lose its office with every entry.
 //   - What adds nothing to a log, heartbeats and repeats of the commit index, goes over the links, along with other messages (pulse.go).
+//     What a follower has answered is not repeated for long.
 //   - A leader whose disk hangs falls silent, so that another one is elected: raft's heartbeats do not depend on the disk.
 //   - A member that cannot write does not ask for votes, so that it does not win again and again.
 //   - What replicates the log to a member that does not answer is repeated here, at a steady pace. Raft itself pauses for longer and
@@ -49,15 +50,17 @@ type raftTransport struct {
 	yielded atomic.Int64  // when a pre-vote was given to a preferred member, since the start of the host
 
 	mu        sync.Mutex
-	followers map[MemberID]follower
+	followers map[MemberID]*follower
+	stirred   chan struct{} // closed when what rests is to look again
+	asked     time.Time     // when heartbeats were last asked for along with a message
 }
 
 var _ raft.WithPreVote = (*raftTransport)(nil)
 
 // newRaftTransport wraps a transport. Requests are passed on until the host ends.
 func newRaftTransport(network *raft.NetworkTransport, host *raftHost) *raftTransport {
-	t := &raftTransport{NetworkTransport: network, host: host, rpcs: make(chan raft.RPC),
-		pulses: make(chan struct{}, openPulses), followers: map[MemberID]follower{}}
+	t := &raftTransport{NetworkTransport: network, host: host, rpcs: make(chan raft.RPC), pulses: make(chan struct{}, openPulses),
+		followers: map[MemberID]*follower{}, stirred: make(chan struct{})}
 	host.work.Go(func() {
 		for {
 			select {
@@ -163,15 +166,68 @@ func (t *raftTransport) AppendEntries(id raft.ServerID, to raft.ServerAddress, q
 	if heartbeat(q) {
 		return ask() // raft repeats it soon enough
 	}
+	t.rest(id, q)
 	return t.insist(id, q.Term, ask)
+}
+
+// rest waits while a question asks of a follower what that one has answered already: raft repeats it for ever, and a leader that rests
+// does so once in a while. It does not wait while something is not committed yet: nobody says when it is.
+func (t *raftTransport) rest(id raft.ServerID, q *raft.AppendEntriesRequest) {
+	if q.LeaderCommitIndex < q.PrevLogEntry {
+		return
+	}
+	over := time.NewTimer(t.host.timing.Repeat)
+	defer over.Stop()
+	for {
+		t.mu.Lock()
+		told, stirred := t.follower(MemberID(id)).told, t.stirred
+		t.mu.Unlock()
+		if told != newsOf(q) || t.host.last.Load() > q.PrevLogEntry || !t.replicates(id, q.Term) {
+			return
+		}
+		select {
+		case <-t.host.ctx.Done():
+			return
+		case <-over.C:
+			return
+		case <-stirred:
+		}
+	}
+}
+
+// stir has what rests look again.
+func (t *raftTransport) stir() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	close(t.stirred)
+	t.stirred = make(chan struct{})
+}
+
+// forget takes it that a node may have forgotten what it was told, by a start. What it has answered until now does not count.
+func (t *raftTransport) forget(node string) {
+	t.mu.Lock()
+	maps.DeleteFunc(t.followers, func(id MemberID, _ *follower) bool { return id.Node() == node })
+	t.mu.Unlock()
+	t.stir()
 }
 
 // askPulse has a follower answer what adds nothing to its log.
 func (t *raftTransport) askPulse(id MemberID, q *raft.AppendEntriesRequest, r *raft.AppendEntriesResponse) error {
 	ctx, cancel := context.WithTimeout(t.host.ctx, t.host.timing.Transport)
 	defer cancel()
-	beat, news := heartbeat(q), commitNews{q.Term, q.PrevLogEntry, q.LeaderCommitIndex}
-	before := t.follower(id)
+	beat, news := heartbeat(q), newsOf(q)
+	t.mu.Lock()
+	f := t.follower(id)
+	before := *f
+	if beat {
+		f.asking++
+		defer func() {
+			t.mu.Lock()
+			f.asking--
+			t.mu.Unlock()
+		}()
+	}
+	t.mu.Unlock()
 	patience := t.host.timing.Company
 	if beat {
 		patience = min(patience, time.Until(before.answered.Add(t.host.timing.Silence)))
@@ -188,39 +244,66 @@ func (t *raftTransport) askPulse(id MemberID, q *raft.AppendEntriesRequest, r *r
 	}
 	*r = raft.AppendEntriesResponse{RPCHeader: headerOf(id), Term: a.Term, LastLog: a.LastLog, Success: a.Success,
 		NoRetryBackoff: a.NoBackoff}
-	if a.Success {
-		t.note(id, func(f *follower) {
-			if beat {
-				f.answered = time.Now()
-			} else {
-				f.told = news
-			}
-		})
+	t.mu.Lock()
+	switch {
+	case !a.Success:
+		f.told = commitNews{}
+	case beat:
+		f.answered = time.Now()
+	default:
+		f.told = news
+	}
+	t.mu.Unlock()
+	if !a.Success {
+		t.stir() // raft learns of a later term from what rests, and not from heartbeats
 	}
 	return nil
 }
 
-// follower is what this member as leader has heard from another one. It may have forgotten since what it was told, by a restart.
+// awake has a leader ask its followers: this member is awake for a message, and raft's own timer would wake it for that alone.
+func (t *raftTransport) awake() {
+	if t.host.timing.Silence == 0 || t.host.raft.State() != raft.Leader {
+		return
+	}
+	t.mu.Lock()
+	now, due := time.Now(), false
+	for _, f := range t.followers {
+		due = due || f.asking == 0 && now.Sub(f.answered) >= t.host.timing.Beat/2
+	}
+	if due = due && now.Sub(t.asked) >= t.host.timing.Beat/2; due {
+		t.asked = now
+	}
+	t.mu.Unlock()
+	if due {
+		select {
+		case t.host.ask <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// follower is what this member as leader has heard from another one.
 type follower struct {
-	answered time.Time // when it answered the newest heartbeat
+	asking   int       // heartbeats under way
+	answered time.Time // when it answered the newest one
 	told     commitNews
 }
 
 // commitNews is what an idle leader tells a follower of its log: how far it goes, and how far it is committed.
 type commitNews struct{ term, last, commit uint64 }
 
-func (t *raftTransport) follower(id MemberID) follower {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.followers[id]
+func newsOf(q *raft.AppendEntriesRequest) commitNews {
+	return commitNews{q.Term, q.PrevLogEntry, q.LeaderCommitIndex}
 }
 
-func (t *raftTransport) note(id MemberID, change func(*follower)) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+// follower is what this member has heard from another one. The caller holds mu.
+func (t *raftTransport) follower(id MemberID) *follower {
 	f := t.followers[id]
-	change(&f)
-	t.followers[id] = f
+	if f == nil {
+		f = &follower{}
+		t.followers[id] = f
+	}
+	return f
 }
 
 // pulse has raft answer a question of a member that leads. It does not block.
@@ -277,6 +360,10 @@ func (t *raftTransport) answerPulse(from MemberID, p pulse, answer raft.RPCRespo
 	}
 	t.host.c.sendPulse(from, pulse{Kind: pulseAnswer, ID: p.ID, Term: r.Term, LastLog: r.LastLog, Success: r.Success,
 		NoBackoff: r.NoRetryBackoff})
+	select {
+	case t.host.contact <- struct{}{}:
+	default:
+	}
 }
 
 // InstallSnapshot implements raft.Transport. A snapshot can be read only once, so that the member has to answer first.

@@ -9,7 +9,8 @@ type timing struct {
 	Beat      time.Duration // a leader sends heartbeats that often, up to twice as rarely
 	Company   time.Duration // what tells no news waits that long at most for something to go along with
 	Silence   time.Duration // and a heartbeat until that long after the one before, at most
-	Commit    time.Duration // an idle leader tells followers its commit index that often, up to twice as rarely
+	Commit    time.Duration // a leader tells followers what it has committed that often, up to twice as rarely
+	Repeat    time.Duration // and says again what a follower knows after that long
 	Transport time.Duration // of one request
 }
 
@@ -24,7 +25,7 @@ const (
 )
 
 // timingFor derives raft's times from the lease duration D: T = 0.8 D, within bounds. With D = 2.5 advertisement intervals
-// an election is over before Active_Down_Interval is, and raft's heartbeats, which come 2.5 to 10 times in T, cost little.
+// an election is over before Active_Down_Interval is, and raft's heartbeats, which come 1.5 to 10 times in T, cost little.
 func timingFor(lease time.Duration) timing {
 	t := min(max(lease*4/5, shortestHeartbeat), longestHeartbeat)
 	times := timing{
@@ -32,11 +33,12 @@ func timingFor(lease time.Duration) timing {
 		Lease:     t * 4 / 5,
 		Beat:      t / beats,
 		Commit:    t / 4,
+		Repeat:    t * 8,
 		Transport: max(time.Second, t*3/2),
 	}
 	if t >= calmHeartbeat {
-		times.Beat, times.Commit = t/4, t/2
 		times.Company, times.Silence = t*3/8, t*13/20
+		times.Beat, times.Commit = times.Silence/2, t/2
 	}
 	return times
 }

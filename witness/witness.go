@@ -11,13 +11,14 @@ import (
 	"github.com/hactl/had/cluster"
 	"github.com/hactl/had/cluster/lease"
 	"github.com/hactl/had/internal/clock"
+	"github.com/hactl/had/internal/clock/alarm"
 	"github.com/hactl/had/internal/clock/leaseclock"
 	"github.com/hactl/had/internal/control"
 	"github.com/hactl/had/internal/control/api"
 	"github.com/hactl/had/internal/member"
 )
 
-// housekeeping is how often the loop does what has no event of its own.
+// housekeeping is how often the loop does what has no event of its own, at least.
 const housekeeping = time.Second
 
 var errStopped = errors.New("hawitness is stopping")
@@ -41,6 +42,8 @@ type Witness struct {
 	started  time.Time
 	requests chan func(clock.Time) // run by the loop
 	ended    chan struct{}
+
+	housekept clock.Time // when the last housekeeping was; the loop's
 }
 
 // New makes the witness of an open cluster. It comes before cluster.Run.
@@ -66,11 +69,13 @@ func (w *Witness) Run(ctx context.Context) error {
 		Ceiling: w.cluster.PromiseCeiling(),
 	}, member.LogState{Cluster: w.cluster})
 	go w.service.Run(ctx)
-	timer := time.NewTimer(0)
+	var timer alarm.Alarm
 	defer timer.Stop()
 	w.watched.Ready()
 	for {
-		w.watched.Alive()
+		now := w.clock.Now()
+		w.housekeep(now)
+		timer.Set(w.wait(now))
 		select {
 		case <-ctx.Done():
 			w.watched.Stopping()
@@ -88,23 +93,27 @@ func (w *Witness) Run(ctx context.Context) error {
 		case f := <-w.requests:
 			f(w.clock.Now())
 		case <-timer.C:
-			w.service.CheckQuorum()
-			for _, in := range w.link.Standings() {
-				w.do(w.node.Step(w.clock.Now(), in))
-			}
 			w.do(w.node.Tick(w.clock.Now()))
 		}
-		timer.Reset(w.wait())
 	}
 }
 
-// wait is the span to the next timer.
-func (w *Witness) wait() time.Duration {
-	span := housekeeping
-	if at := w.node.Deadline(); !at.IsZero() {
-		span = min(span, at.Sub(w.clock.Now()))
+// housekeep does what has no event of its own. It goes along with what has one, as soon as half of its interval is over.
+func (w *Witness) housekeep(now clock.Time) {
+	if now < w.housekept.Add(housekeeping/2) {
+		return
 	}
-	return max(span, 0)
+	w.housekept = now
+	w.watched.Alive()
+	w.service.CheckQuorum()
+	for _, in := range w.link.Standings() {
+		w.do(w.node.Step(now, in))
+	}
+}
+
+// wait is the span to what is due next.
+func (w *Witness) wait(now clock.Time) time.Duration {
+	return clock.Earliest(w.node.Deadline(), w.housekept.Add(housekeeping)).Sub(now)
 }
 
 func (w *Witness) do(actions []lease.Action) {

@@ -9,13 +9,15 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/hactl/had/internal/clock/alarm"
 )
 
 // LinkConfig is what a Link is made of.
 type LinkConfig struct {
 	To      Target
 	Stall   time.Duration   // when a ping is not acknowledged for that long the connection is replaced
-	Ping    time.Duration   // how often the other side is pinged, along with a message if there is one near that time
+	Ping    time.Duration   // how often the other side is pinged; an eighth earlier if this member is awake
 	MaxAge  time.Duration   // older messages are not sent any more
 	Self    func() Hello    // what this member says of itself
 	Changed func(LinkState) // called when the link goes up or down, from the link's goroutine; must not block
@@ -64,6 +66,7 @@ type Link struct {
 	heard   time.Time // the newest acknowledgement
 	greet   bool      // a new Hello is due
 	due     time.Time // when what is queued is to go out, all of it
+	pinged  time.Time // when the newest ping went out
 }
 
 type queued struct {
@@ -118,6 +121,23 @@ func (l *Link) Hasten() {
 		l.nudge()
 	}
 }
+
+// Accompany tells the link that this member is awake for another one: what waits for company goes out, and a ping that is due soon.
+func (l *Link) Accompany() {
+	l.mu.Lock()
+	now := time.Now()
+	goes := len(l.queue) > 0 || now.Sub(l.pinged) >= l.pingSoon()
+	if goes {
+		l.due = time.Time{}
+	}
+	l.mu.Unlock()
+	if goes {
+		l.nudge()
+	}
+}
+
+// pingSoon is how long after the one before a ping goes out once something has woken this member.
+func (l *Link) pingSoon() time.Duration { return l.cfg.Ping * 7 / 8 }
 
 // Dropped is how many messages were given up.
 func (l *Link) Dropped() uint64 {
@@ -334,10 +354,11 @@ func (l *Link) serve(ctx context.Context, conn *Conn, r *redialer) (next *Conn, 
 			}
 		}
 	}()
-	timer := time.NewTimer(0) // the first ping goes out at once
+	var timer alarm.Alarm
 	defer timer.Stop()
+	timer.Set(0)
 	var buf []byte
-	var pinged time.Time
+	pinged := l.pinging(time.Time{}) // the first one goes out at once
 	stalled := false
 	for {
 		select {
@@ -364,7 +385,7 @@ func (l *Link) serve(ctx context.Context, conn *Conn, r *redialer) (next *Conn, 
 				l.cfg.Changed(LinkState{Err: fmt.Errorf("no acknowledgement for %s", waiting.Round(time.Millisecond))})
 			}
 			r.start()
-			timer.Reset(l.cfg.Ping)
+			timer.Set(l.cfg.Ping)
 			continue
 		case stalled:
 			stalled = false
@@ -372,12 +393,12 @@ func (l *Link) serve(ctx context.Context, conn *Conn, r *redialer) (next *Conn, 
 			l.cfg.Changed(LinkState{Up: true, Remote: conn.Hello})
 		}
 		for {
-			idle := now.Sub(pinged)
-			buf = l.fill(buf[:0], now, conn.Hello.Member, idle >= l.cfg.Ping)
-			if idle >= l.cfg.Ping || len(buf) > 0 && idle >= l.cfg.Ping*3/4 {
+			ping := now.Sub(pinged) >= l.pingSoon() // whatever it is that has woken this
+			buf = l.fill(buf[:0], now, conn.Hello.Member, ping)
+			if ping {
 				buf = appendFrame(buf, []byte{framePing})
 				flight.add(now)
-				pinged = now
+				pinged = l.pinging(now)
 			}
 			if len(buf) == 0 {
 				break
@@ -394,8 +415,16 @@ func (l *Link) serve(ctx context.Context, conn *Conn, r *redialer) (next *Conn, 
 		if due, any := l.waiting(); any {
 			wait = min(wait, time.Until(due))
 		}
-		timer.Reset(max(wait, time.Millisecond))
+		timer.Set(max(wait, time.Millisecond))
 	}
+}
+
+// pinging notes when a ping goes out.
+func (l *Link) pinging(now time.Time) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pinged = now
+	return now
 }
 
 // waiting says when what waits for company is to go out without it.

@@ -249,10 +249,36 @@ func TestAPatientMessageGoesAlongWithAnother(t *testing.T) {
 	l.Hasten()
 	arrived("it arrives when there is haste", 6)
 	l.Hasten() // with nothing to send
+	l.Accompany()
 	send("and waits again", time.Hour)
 	time.Sleep(20 * time.Millisecond)
 	if n := len(b.got()); n != 6 {
 		t.Errorf("%d messages", n)
+	}
+	l.Accompany()
+	arrived("it arrives when this member is awake", 7)
+}
+
+func TestAPingThatIsDueSoonGoesAlong(t *testing.T) {
+	t.Parallel()
+	const ping = 4 * time.Second
+	a, b := pair(t)
+	l, states := startPinging(t, a, b, time.Minute, ping)
+	await(t, states, "the link is up", up)
+	answered := func() time.Time { _, heard := l.Traffic(); return heard }
+	eventually(t, "the first ping is answered", func() bool { return !answered().IsZero() })
+	first := answered()
+	time.Sleep(ping / 4)
+	l.Accompany()
+	time.Sleep(ping / 4)
+	if answered() != first {
+		t.Error("pinged long before it is due")
+	}
+	time.Sleep(time.Until(first.Add(ping * 9 / 10)))
+	l.Accompany()
+	eventually(t, "the second ping is answered", func() bool { return answered() != first })
+	if rtt, heard := l.Traffic(); heard.Add(-rtt).Sub(first) >= ping {
+		t.Error("not pinged before it was due, although this member was awake")
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/hactl/had/internal/agent/companion"
 	"github.com/hactl/had/internal/agent/director"
 	"github.com/hactl/had/internal/clock"
+	"github.com/hactl/had/internal/clock/alarm"
 	"github.com/hactl/had/internal/clock/leaseclock"
 	"github.com/hactl/had/internal/conf"
 	"github.com/hactl/had/internal/control/api"
@@ -500,8 +501,9 @@ func (a *Agent) loop(ctx context.Context) error {
 	if a.clustered() {
 		fromCluster, inputs = a.opt.Cluster.Events(), a.link.Inputs
 	}
-	timer := time.NewTimer(0)
+	var timer alarm.Alarm
 	defer timer.Stop()
+	timer.Set(0)
 	armed := a.clock.Now() // when the timer fires; zero: it has
 	stopping := ctx.Done()
 	var giveUp <-chan time.Time
@@ -550,7 +552,7 @@ func (a *Agent) loop(ctx context.Context) error {
 		// A timer that fires a little early does no harm: most events put off a deadline, and each of hundreds of them by little.
 		if at := a.wakeAt(); armed.IsZero() || at < armed || at > armed.Add(earliness) {
 			armed = at
-			timer.Reset(max(at.Sub(a.clock.Now()), 0))
+			timer.Set(at.Sub(a.clock.Now()))
 		}
 	}
 	a.withdraw()

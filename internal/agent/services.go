@@ -29,6 +29,7 @@ import (
 
 const (
 	firstTable   = 5 * time.Second        // how long a start waits for the cluster's services, and to own anything, before the file's serve
+	lookAnyway   = time.Minute            // between two looks without services: what makes some wakes who looks
 	healthEvery  = 50 * time.Millisecond  // between two looks at what this director's checks say
 	tellAgain    = 200 * time.Millisecond // after verdicts that were not committed
 	catchUpWait  = 250 * time.Millisecond // for a leader's word: one that has died gives none, and the next one may be there soon
@@ -302,7 +303,7 @@ func (s *services) step(ctx context.Context) time.Duration {
 	if table.Changed == 0 {
 		s.override(map[balancer.Server]balancer.Override{})
 		s.seed(ctx, cfg)
-		return firstTable
+		return lookAnyway
 	}
 	wait := firstTable
 	if checked {
