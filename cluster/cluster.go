@@ -318,7 +318,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	for _, l := range c.links {
 		start(l.Run)
 	}
-	c.log.Info("cluster member is up", "member", string(c.self), "cluster_id", c.clusterID,
+	c.log.Info("cluster member is up", "member", string(c.self), "cluster_id", c.id(),
 		"address", c.cfg.Self.Address.String(), "port", c.cfg.Port)
 	start(func(context.Context) { c.mux.Serve() })
 	var err error
