@@ -131,6 +131,8 @@ type act struct {
 	// betweenRuns says that it happens between two runs of a script instead.
 	betweenRuns bool
 	conf        string // that is in force from then on, if that changes
+	// ready, if there is one, tells whether it can happen: a router that is slow to start has not come that far.
+	ready func(s *stage) (bool, error)
 }
 
 // restTime is the time between the last event and SIGTERM, in seconds.
@@ -211,6 +213,7 @@ func play(t *testing.T, p product, sc scenario) trace {
 	s.router.boot()
 	for _, e := range append(sc.steps, step{restTime, stop}) {
 		time.Sleep(time.Duration(e.after * float64(time.Second)))
+		s.untilReady(e.act)
 		if e.betweenRuns {
 			s.between(s.lastRun)
 		} else {
@@ -226,6 +229,27 @@ func play(t *testing.T, p product, sc scenario) trace {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trace.normalised(s.router.dir)
+}
+
+// untilReady waits until something can happen, and for what goes along with what it had to wait for.
+func (s *stage) untilReady(a act) {
+	if a.ready == nil {
+		return
+	}
+	const limit, settle = 10 * time.Second, time.Second
+	for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		switch ready, err := a.ready(s); {
+		case err != nil:
+			s.t.Fatalf("%s: %v", a.name, err)
+		case ready && time.Since(began) < 50*time.Millisecond:
+			return
+		case ready:
+			time.Sleep(settle)
+			return
+		case time.Since(began) > limit:
+			s.t.Fatalf("%s: it cannot happen, after %s", a.name, limit)
+		}
+	}
 }
 
 // build makes the hosts and the files.
@@ -585,17 +609,39 @@ func reload(change, conf string) act {
 	}}
 }
 
-// ip runs a command of iproute2 on the router.
+// ip runs a command of iproute2 on the router. What it is to remove has to be there.
 func ip(args string) act {
-	return act{name: "ip " + args, do: func(s *stage) error {
-		return s.router.host.Do(func() error {
-			out, err := exec.Command("/sbin/ip", strings.Fields(args)...).CombinedOutput()
-			if err != nil {
-				return fmt.Errorf("%w: %s", err, out)
-			}
-			return nil
-		})
-	}}
+	words := strings.Fields(args)
+	a := act{name: "ip " + args, do: func(s *stage) error { _, err := s.iproute(words...); return err }}
+	if object, what, removes := removal(words); removes {
+		a.ready = func(s *stage) (bool, error) {
+			out, err := s.iproute(object, "show")
+			return slices.Contains(strings.Fields(out), what), err
+		}
+	}
+	return a
+}
+
+// removal tells what a command of iproute2 removes, as a list of such objects shows it.
+func removal(words []string) (object, what string, removes bool) {
+	switch {
+	case len(words) < 3 || words[1] != "del" || words[0] == "link": // which the test has made
+		return "", "", false
+	case words[0] == "rule": // del preference N
+		return words[0], words[3] + ":", true
+	}
+	return words[0], words[2], true
+}
+
+func (s *stage) iproute(words ...string) (out string, err error) {
+	return out, s.router.host.Do(func() error {
+		b, err := exec.Command("/sbin/ip", words...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, b)
+		}
+		out = string(b)
+		return nil
+	})
 }
 
 // knock asks for an answer of the router: that nobody listens on the port is one.
