@@ -421,10 +421,7 @@ func (c *Cluster) Self() MemberID { return c.self }
 
 // wake makes the steward look at things now.
 func (c *Cluster) wake() {
-	select {
-	case c.kick <- struct{}{}:
-	default:
-	}
+	nudge(c.kick)
 }
 
 // Send gives a message to a member, over a connection that is kept open. It never blocks: each peer has a queue of its

@@ -234,10 +234,7 @@ func (g *gossip) setStanding(b []byte) {
 
 // again has this member say what it says of itself.
 func (g *gossip) again() {
-	select {
-	case g.news <- struct{}{}:
-	default:
-	}
+	nudge(g.news)
 }
 
 // others returns the members that are alive, except this one and another one.
@@ -414,10 +411,7 @@ func (g *gossip) NotifyJoin(n *memberlist.Node) {
 // NotifyLeave implements memberlist.EventDelegate.
 func (g *gossip) NotifyLeave(n *memberlist.Node) {
 	g.log.Debug("gossip: member is gone", "peer", n.Name, "address", n.Address())
-	select {
-	case g.gone <- struct{}{}:
-	default:
-	}
+	nudge(g.gone)
 }
 
 // NotifyUpdate implements memberlist.EventDelegate.

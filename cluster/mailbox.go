@@ -67,10 +67,7 @@ func (b *mailbox) put(e Event) {
 	b.queue = append(b.queue, e)
 	b.counts[kind]++
 	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
+	nudge(b.wake)
 }
 
 func (b *mailbox) take() (Event, bool) {
@@ -126,4 +123,12 @@ func (b *mailbox) close() {
 	defer b.mu.Unlock()
 	b.closed = true
 	close(b.out)
+}
+
+// nudge wakes whoever waits for a channel that holds one token, or is to look at it next. It does not block.
+func nudge(token chan<- struct{}) {
+	select {
+	case token <- struct{}{}:
+	default:
+	}
 }

@@ -275,10 +275,7 @@ func (t *raftTransport) awake() {
 	}
 	t.mu.Unlock()
 	if due {
-		select {
-		case t.host.ask <- struct{}{}:
-		default:
-		}
+		nudge(t.host.ask)
 	}
 }
 
@@ -360,10 +357,7 @@ func (t *raftTransport) answerPulse(from MemberID, p pulse, answer raft.RPCRespo
 	}
 	t.host.c.sendPulse(from, pulse{Kind: pulseAnswer, ID: p.ID, Term: r.Term, LastLog: r.LastLog, Success: r.Success,
 		NoBackoff: r.NoRetryBackoff})
-	select {
-	case t.host.contact <- struct{}{}:
-	default:
-	}
+	nudge(t.host.contact)
 }
 
 // InstallSnapshot implements raft.Transport. A snapshot can be read only once, so that the member has to answer first.

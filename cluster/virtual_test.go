@@ -276,27 +276,30 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// isolate cuts a member from all others, in both directions.
+func (v *virtual) isolate(name string, cut bool) {
+	self := v.peer(name).Address
+	for _, p := range v.peers {
+		if p.Name != name {
+			v.air.set(self, p.Address, cut)
+			v.air.set(p.Address, self, cut)
+		}
+	}
+}
+
 // fault draws a fault. What it returns plays it, heals it, and returns early when ctx ends; nil: not now.
 func (v *virtual) fault() func(context.Context) {
 	name := v.names[v.random.IntN(3)]
 	other := v.names[v.random.IntN(3)]
 	self, peer := v.peer(name).Address, v.peer(other).Address
 	lasts := v.draw(50*time.Millisecond, 8*time.Second)
-	isolate := func(cut bool) {
-		for _, p := range v.peers {
-			if p.Name != name {
-				v.air.set(self, p.Address, cut)
-				v.air.set(p.Address, self, cut)
-			}
-		}
-	}
 	v.figures.Faults++
 	switch v.random.IntN(9) {
 	case 0, 1:
 		return func(ctx context.Context) {
-			isolate(true)
+			v.isolate(name, true)
 			sleep(ctx, lasts)
-			isolate(false)
+			v.isolate(name, false)
 		}
 	case 2:
 		return func(ctx context.Context) {
@@ -337,9 +340,9 @@ func (v *virtual) fault() func(context.Context) {
 			lost := false
 			switch kind {
 			case 0: // the machine dies: nobody hears of it
-				isolate(true)
+				v.isolate(name, true)
 				n.kill()
-				isolate(false)
+				v.isolate(name, false)
 			case 1: // as when it is stopped on purpose
 				leaving, cancel := context.WithTimeout(ctx, time.Second)
 				_ = n.Leave(leaving)

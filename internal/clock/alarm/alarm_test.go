@@ -38,7 +38,6 @@ func TestAnAlarmGoesOffWhenItWasSetToLast(t *testing.T) {
 		a.Set(2 * time.Hour)
 		silent("what was due before")
 		a.Stop()
-		a.C = nil
 		silent("stopped")
 	})
 }
